@@ -1,0 +1,135 @@
+//! Liveness and readiness. `/healthz` looks at nothing but the process; `/readyz` lists what is missing and
+//! since when.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{Json, Router, http::StatusCode, routing::get};
+use serde::Serialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::sync::watch;
+
+/// Missing until the first need is named, so that no process is ready before it has said what it needs.
+const START: &str = "start";
+
+/// The needs of one process, which names at least one.
+#[derive(Clone)]
+pub struct Health {
+    missing: Arc<Mutex<BTreeMap<&'static str, Missing>>>,
+    ready: watch::Sender<bool>,
+}
+
+/// One thing that the process can not do its work without, `nats` for example.
+#[derive(Clone)]
+pub struct Need {
+    name: &'static str,
+    health: Health,
+}
+
+#[derive(Clone, Serialize)]
+struct Missing {
+    since: String,
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    missing: BTreeMap<&'static str, Missing>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        let health = Self { missing: Arc::default(), ready: watch::Sender::new(false) };
+        Need { name: START, health: health.clone() }.down("starting");
+        health
+    }
+}
+
+impl Health {
+    /// Names a need; it counts as missing until [`Need::up`].
+    #[must_use]
+    pub fn need(&self, name: &'static str) -> Need {
+        let need = Need { name, health: self.clone() };
+        need.down("not reached yet");
+        Need { name: START, health: self.clone() }.up();
+        need
+    }
+
+    /// True while nothing is missing; changes are seen by the receiver.
+    #[must_use]
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// `/healthz` and `/readyz`, to be merged into a service's own port as well.
+    pub fn router(&self) -> Router {
+        let health = self.clone();
+        let readiness = move || {
+            let missing = health.missing();
+            let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            std::future::ready((status, Json(Readiness { ready: missing.is_empty(), missing })))
+        };
+        Router::new().route("/healthz", get(|| std::future::ready("ok\n"))).route("/readyz", get(readiness))
+    }
+
+    fn missing(&self) -> BTreeMap<&'static str, Missing> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<&'static str, Missing>)) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut missing);
+        let ready = missing.is_empty();
+        self.ready.send_if_modified(|was| std::mem::replace(was, ready) != ready);
+    }
+}
+
+impl Need {
+    /// The name that it was made with.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// It is there.
+    pub fn up(&self) {
+        self.health.change(|missing| {
+            missing.remove(self.name);
+        });
+    }
+
+    /// It is away; `reason` is a short sentence for the operator. Keeps the time of the first call in a row.
+    pub fn down(&self, reason: impl Into<String>) {
+        let since = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let reason = reason.into();
+        self.health.change(|missing| {
+            let since = missing.get(self.name).map_or(since, |known| known.since.clone());
+            missing.insert(self.name, Missing { since, reason });
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_when_every_need_is_up() {
+        let health = Health::default();
+        assert!(!*health.ready().borrow(), "nothing was asked for yet");
+        let (nats, postgres) = (health.need("nats"), health.need("postgres"));
+        assert!(!*health.ready().borrow());
+        nats.up();
+        postgres.up();
+        assert!(*health.ready().borrow());
+        nats.down("connection refused");
+        let since = health.missing()["nats"].since.clone();
+        nats.down("timed out");
+        let missing = health.missing();
+        assert_eq!((missing["nats"].reason.as_str(), &missing["nats"].since), ("timed out", &since));
+        assert!(!*health.ready().borrow());
+    }
+}

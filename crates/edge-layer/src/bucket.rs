@@ -1,0 +1,147 @@
+//! Follows a bucket of NATS: everything that is in it first, then each change. Says when it is known to be
+//! current, which a quiet bucket would not tell by itself.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    self,
+    consumer::{DeliverPolicy, push::OrderedConfig},
+    stream::Info,
+};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+/// How often a bucket is asked for its last number.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long it may take to answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A bucket that has more than was delivered for so long is followed anew.
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is heard of a bucket.
+#[derive(Debug)]
+pub(crate) enum Update<'a> {
+    /// The newest value of a key.
+    Entry(&'a str, Bytes),
+    /// Everything that was in the bucket at this moment has been delivered. Repeated while that stays so.
+    Current(Instant),
+}
+
+/// Why a bucket can no longer be followed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FollowError {
+    /// It is not there yet, or NATS does not answer.
+    #[error("bucket {bucket} cannot be followed: {reason}")]
+    Unavailable {
+        /// The bucket.
+        bucket: String,
+        /// What NATS said.
+        reason: String,
+    },
+    /// It was made anew, so numbers mean something else.
+    #[error("bucket {0} was made anew")]
+    Replaced(String),
+    /// Changes are there and do not arrive.
+    #[error("bucket {0} does not deliver its changes")]
+    Stalled(String),
+}
+
+/// Follows the keys that match `keys` (`>` for all) until that is no longer possible. A key that was deleted
+/// from the bucket keeps its last value here.
+///
+/// # Errors
+/// Always, in the end: see [`FollowError`].
+pub(crate) async fn follow(
+    jetstream: &jetstream::Context,
+    bucket: &str,
+    keys: &str,
+    mut on: impl FnMut(Update<'_>),
+) -> Result<(), FollowError> {
+    let unavailable = |reason: &dyn std::fmt::Display| FollowError::Unavailable {
+        bucket: bucket.into(),
+        reason: reason.to_string(),
+    };
+    let prefix = format!("$KV.{bucket}.");
+    let stream = jetstream.get_stream(format!("KV_{bucket}")).await.map_err(|error| unavailable(&error))?;
+    let first = stream.cached_info().clone();
+    let config = OrderedConfig {
+        deliver_subject: jetstream.client().new_inbox(),
+        filter_subject: format!("{prefix}{keys}"),
+        deliver_policy: DeliverPolicy::LastPerSubject,
+        ..Default::default()
+    };
+    let consumer = stream.create_consumer(config).await.map_err(|error| unavailable(&error))?;
+    let mut progress = Progress {
+        whole: keys == ">",
+        caught_up: consumer.cached_info().num_pending == 0,
+        delivered: first.state.last_sequence,
+        behind_since: None,
+    };
+    let mut messages = consumer.messages().await.map_err(|error| unavailable(&error))?;
+    let mut probes = interval(PROBE_INTERVAL);
+    probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = messages.next() => {
+                let message = message.ok_or_else(|| unavailable(&"its consumer ended"))?;
+                let message = message.map_err(|error| unavailable(&error))?;
+                let info = message.info().map_err(|error| unavailable(&error))?;
+                progress.delivered = progress.delivered.max(info.stream_sequence);
+                if info.pending == 0 && !std::mem::replace(&mut progress.caught_up, true) {
+                    probes.reset_immediately();
+                }
+                if let Some(key) = message.subject.strip_prefix(&prefix).filter(|_| !is_removal(&message)) {
+                    on(Update::Entry(key, message.payload.clone()));
+                }
+            }
+            _ = probes.tick() => {
+                let asked_at = Instant::now();
+                let answer = timeout(PROBE_TIMEOUT, stream.get_info()).await;
+                let info = answer.map_err(|error| unavailable(&error))?.map_err(|error| unavailable(&error))?;
+                if info.created != first.created || info.state.last_sequence < first.state.last_sequence {
+                    return Err(FollowError::Replaced(bucket.into()));
+                }
+                if progress.is_current(&info, asked_at) {
+                    on(Update::Current(asked_at));
+                } else if progress.is_stalled(asked_at) {
+                    return Err(FollowError::Stalled(bucket.into()));
+                }
+            }
+        }
+    }
+}
+
+/// A key was taken out of the bucket: by a client, or by the server for its age.
+fn is_removal(message: &jetstream::Message) -> bool {
+    let has = |name| message.headers.as_ref().is_some_and(|headers| headers.get(name).is_some());
+    has("KV-Operation") || has("Nats-Marker-Reason")
+}
+
+#[derive(Debug)]
+struct Progress {
+    /// All keys are followed, so the last number of the bucket is to be seen.
+    whole: bool,
+    caught_up: bool,
+    /// The bucket's last number that was delivered, or was there before the first delivery began.
+    delivered: u64,
+    behind_since: Option<(u64, Instant)>,
+}
+
+impl Progress {
+    fn is_current(&mut self, info: &Info, asked_at: Instant) -> bool {
+        if self.caught_up && (!self.whole || info.state.last_sequence <= self.delivered) {
+            self.behind_since = None;
+            return true;
+        }
+        // Behind, but getting on.
+        if self.behind_since.is_none_or(|(delivered, _)| delivered < self.delivered) {
+            self.behind_since = Some((self.delivered, asked_at));
+        }
+        false
+    }
+
+    fn is_stalled(&self, now: Instant) -> bool {
+        self.caught_up && self.behind_since.is_some_and(|(_, since)| now - since > STALL_TIMEOUT)
+    }
+}

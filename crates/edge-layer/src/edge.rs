@@ -1,0 +1,199 @@
+//! One edge: its spool, its keys, and the tasks that keep both current. Hands out the layer.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    capture::Recorder,
+    commits,
+    feed::{self, FeedState},
+    heartbeat,
+    key_table::KeyTable,
+    layer::{EdgeLayer, Shared},
+    link::Link,
+    metrics::Metrics,
+    publish,
+    route::Routes,
+    spool::{self, Limits, Spool},
+    verdict::Feed,
+};
+
+/// Largest segment of the spool, in bytes.
+const SEGMENT_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// A spool has room for at least so many segments, so that dropping one is a small loss.
+const SEGMENTS_MIN: u64 = 8;
+/// How long events wait at a new connection for what ClickHouse has of them.
+const COMMITS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the end of a flush is looked for.
+const FLUSH_POLL: Duration = Duration::from_millis(20);
+
+/// What an edge is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Address of NATS, `nats://host:port`.
+    pub nats_url: String,
+    /// Folder of the spool, for this edge alone.
+    pub spool_dir: PathBuf,
+    /// Most bytes of the spool.
+    pub spool_bytes_max: u64,
+    /// Number of shards; the same for all edges and ingest.
+    pub shards: u16,
+    /// Written into each event; at most 64 bytes.
+    pub region: String,
+    /// After how long without a live key feed every call is refused.
+    pub feed_lost_after: Duration,
+}
+
+/// Why an edge cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The spool's folder.
+    #[error(transparent)]
+    Spool(#[from] spool::OpenError),
+    /// The address of NATS.
+    #[error("the address of NATS cannot be used")]
+    Nats(#[from] async_nats::ConnectError),
+}
+
+/// What an edge has and lacks right now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// NATS is connected.
+    pub nats: bool,
+    /// The keys are known and current.
+    pub feed: Feed,
+    /// Why the spool cannot be written; `None` if it can.
+    pub spool: Option<String>,
+}
+
+/// A running edge. End it with [`Self::close`]; dropped, it stops at once and the spool keeps what was not sent.
+#[derive(Debug)]
+pub struct Edge {
+    shared: Arc<Shared>,
+    spool: Arc<Spool>,
+    link: Link,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Edge {
+    /// Opens the spool, finishes what an earlier start left, and starts to follow the keys and to publish. Waits
+    /// for nothing: until the first snapshot of the keys, calls are refused.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let bytes_max = settings.spool_bytes_max;
+        let limits = Limits { bytes_max, segment_bytes_max: SEGMENT_BYTES_MAX.min(bytes_max / SEGMENTS_MIN) };
+        let spool_dir = settings.spool_dir;
+        let opened = tokio::task::spawn_blocking(move || Spool::open(&spool_dir, limits)).await;
+        let spool = Arc::new(opened.expect("opening a spool does not panic")?);
+        let feed = Arc::new(FeedState::new(settings.feed_lost_after));
+        let link = Link::connect(&settings.nats_url, format!("keymeter {}", spool.edge_id())).await?;
+        let recorder = Recorder {
+            spool: spool.clone(),
+            metrics: Metrics::new(&spool, &feed),
+            shards: settings.shards,
+            is_cutting: AtomicBool::new(false),
+        };
+        let shared = Arc::new(Shared {
+            table: Arc::new(KeyTable::default()),
+            feed,
+            recorder: Arc::new(recorder),
+            routes: Routes::default(),
+            region: settings.region,
+        });
+        let mut edge = Self { shared, spool, link, stop: CancellationToken::new(), tasks: JoinSet::new() };
+        edge.spawn_tasks();
+        Ok(edge)
+    }
+
+    /// The layer; every service that it is put before shares this edge.
+    #[must_use]
+    pub fn layer(&self) -> EdgeLayer {
+        EdgeLayer(self.shared.clone())
+    }
+
+    /// What there is and what is missing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status { nats: self.link.is_up(), feed: self.shared.feed.feed(), spool: self.spool.stats().failing }
+    }
+
+    /// The edge's id, `edge_` and 26 characters.
+    #[must_use]
+    pub fn edge_id(&self) -> domain::EdgeId {
+        self.spool.edge_id()
+    }
+
+    /// From now on a call that ends without a complete answer was cut short by this edge, and says so.
+    pub fn cut(&self) {
+        self.shared.recorder.is_cutting.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Publishes what is left and waits for ClickHouse to have it, each for at most `within`; leaves the list of
+    /// edges if nothing is outstanding. What is not published stays in the spool for the next start. To be called
+    /// when no call is running.
+    pub async fn close(mut self, within: Duration) {
+        let published = self.wait(within, Spool::is_published).await;
+        let committed = published && self.wait(within, Spool::is_committed).await;
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        if !published {
+            tracing::warn!(
+                "some events are not published; they stay in the spool and are sent after the next start"
+            );
+        } else if committed && let Err(error) = heartbeat::leave(&self.link.jetstream, &self.spool).await {
+            tracing::info!(%error, "this edge stays listed");
+        }
+    }
+
+    async fn wait(&self, within: Duration, is_done: fn(&Spool) -> bool) -> bool {
+        let poll = async {
+            while !is_done(&self.spool) {
+                tokio::time::sleep(FLUSH_POLL).await;
+            }
+        };
+        timeout(within, poll).await.is_ok()
+    }
+
+    fn spawn_tasks(&mut self) {
+        let (link, stop) = (self.link.clone(), self.stop.clone());
+        self.tasks.spawn(feed::run(link, self.shared.table.clone(), self.shared.feed.clone(), stop));
+
+        let are_commits_current = Arc::new(watch::Sender::new(false));
+        let commits_current = are_commits_current.subscribe();
+        let (link, stop, spool) = (self.link.clone(), self.stop.clone(), self.spool.clone());
+        self.tasks.spawn(async move {
+            let work = |jetstream| commits::run(jetstream, spool.clone(), are_commits_current.clone());
+            link.on_each_connection("follow the commits", &stop, work).await;
+        });
+
+        let (link, stop, spool) = (self.link.clone(), self.stop.clone(), self.spool.clone());
+        self.tasks.spawn(async move {
+            let work = |jetstream| {
+                let (spool, mut commits_current) = (spool.clone(), commits_current.clone());
+                async move {
+                    // Only spares sending what is committed; without it ingest drops that.
+                    let _ =
+                        timeout(COMMITS_TIMEOUT, commits_current.wait_for(|is_current| *is_current)).await;
+                    publish::run(jetstream, spool).await
+                }
+            };
+            link.on_each_connection("publish events", &stop, work).await;
+        });
+
+        let (link, stop, spool) = (self.link.clone(), self.stop.clone(), self.spool.clone());
+        let feed = self.shared.feed.clone();
+        self.tasks.spawn(async move {
+            let work = |jetstream| heartbeat::run(jetstream, spool.clone(), feed.clone());
+            link.on_each_connection("write heartbeats", &stop, work).await;
+        });
+    }
+}

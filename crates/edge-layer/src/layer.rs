@@ -1,0 +1,261 @@
+//! The tower layer: verify, hand on, record. It waits for nothing but the inner service.
+
+use std::{
+    convert::Infallible,
+    error::Error as StdError,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use domain::{Denial, KeyId, Origin, RequestEvent, RequestId, WorkspaceId};
+use futures_util::FutureExt as _;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{Either, Full};
+use time::OffsetDateTime;
+use tower::{Layer, Service};
+
+use crate::{
+    caller::{self, Peer, X_REQUEST_ID},
+    capture::{Call, Recorder, RequestBody, ResponseBody, Tunnel},
+    credential,
+    feed::FeedState,
+    key_table::{KeyEntry, KeyTable},
+    problem::Problem,
+    route::{self, Routes, cut},
+    verdict::{Verdict, decide},
+};
+
+/// Longest method kept, in bytes.
+const METHOD_BYTES_MAX: usize = 32;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+/// The body of every answer: the inner service's or a refusal, counted.
+pub type AnswerBody<B> = ResponseBody<Either<B, Full<Bytes>>>;
+
+/// In the extensions of each request that reaches the inner service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The tenant.
+    pub workspace_id: WorkspaceId,
+    /// The key.
+    pub key_id: KeyId,
+    /// The request's id, as in `X-Request-Id`.
+    pub request_id: RequestId,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) table: Arc<KeyTable>,
+    pub(crate) feed: Arc<FeedState>,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) routes: Routes,
+    pub(crate) region: String,
+}
+
+/// Puts verification and capture before a service. The inner service is asked only for admitted calls, without
+/// their credentials, and with [`Caller`] and [`Tunnel`] in the extensions. An answer that carries
+/// [`Origin::Edge`] in its extensions counts as ours, any other as the API's.
+#[derive(Debug, Clone)]
+pub struct EdgeLayer(pub(crate) Arc<Shared>);
+
+impl<S> Layer<S> for EdgeLayer {
+    type Service = EdgeService<S>;
+
+    fn layer(&self, inner: S) -> EdgeService<S> {
+        EdgeService { inner, shared: self.0.clone() }
+    }
+}
+
+/// A service behind [`EdgeLayer`]; it never fails, since a failure of the inner one becomes an answer.
+#[derive(Debug, Clone)]
+pub struct EdgeService<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S, I, O> Service<Request<I>> for EdgeService<S>
+where
+    S: Service<Request<RequestBody<I>>, Response = Response<O>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    I: Send + 'static,
+    O: Body<Data = Bytes> + Send + 'static,
+    O::Error: Into<BoxError>,
+{
+    type Response = Response<AnswerBody<O>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // An inner service that failed for good says so at its next call, which is an answer then.
+        self.inner.poll_ready(cx).map(|_| Ok(()))
+    }
+
+    fn call(&mut self, request: Request<I>) -> Self::Future {
+        let ready = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, ready);
+        let shared = self.shared.clone();
+        let arrival =
+            Arrival { started: Instant::now(), at: OffsetDateTime::now_utc(), id: RequestId::generate() };
+        Box::pin(async move { Ok(shared.answer(inner, request, arrival).await) })
+    }
+}
+
+/// When a request came, and its id.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    started: Instant,
+    at: OffsetDateTime,
+    id: RequestId,
+}
+
+impl Shared {
+    async fn answer<S, I, O>(
+        self: Arc<Self>,
+        inner: S,
+        mut request: Request<I>,
+        arrival: Arrival,
+    ) -> Response<AnswerBody<O>>
+    where
+        S: Service<Request<RequestBody<I>>, Response = Response<O>>,
+        S::Error: Into<BoxError>,
+        O: Body<Data = Bytes>,
+        O::Error: Into<BoxError>,
+    {
+        let verdict = match credential::extract(request.headers()) {
+            Ok(hash) => decide(self.table.get(&hash), self.feed.feed(), arrival.at),
+            Err(error) => return self.refuse(Problem::Credential(error), arrival.id),
+        };
+        let (entry, denial) = match verdict {
+            Verdict::Admit(entry) => (entry, None),
+            Verdict::Refuse(entry, denial) => (entry, Some(denial)),
+            Verdict::Unknown => return self.refuse(Problem::UnknownKey, arrival.id),
+            Verdict::Unsure => return self.refuse(Problem::KeysUnavailable, arrival.id),
+        };
+        let call = Call::begin(self.recorder.clone(), self.event(&request, &entry, arrival), arrival.started);
+        let answer = match denial {
+            Some(denial) => Answer::refusal(denial, arrival.id),
+            None => {
+                prepare(&mut request, &entry, &call, arrival.id);
+                let request = request.map(|body| RequestBody::new(body, call.counters()));
+                ask(inner, request, arrival.id).await
+            }
+        };
+        call.answered(answer.response.status().as_u16(), answer.origin, answer.denial);
+        finish(answer.response, Some(call), arrival.id)
+    }
+
+    /// An answer to a call that is on nobody's record.
+    fn refuse<O>(&self, problem: Problem, id: RequestId) -> Response<AnswerBody<O>>
+    where
+        O: Body<Data = Bytes>,
+        O::Error: Into<BoxError>,
+    {
+        self.recorder.metrics.unattributed(problem);
+        finish(problem.response(id).map(Either::Right), None, id)
+    }
+
+    fn event<I>(&self, request: &Request<I>, entry: &KeyEntry, arrival: Arrival) -> RequestEvent {
+        let headers = request.headers();
+        let path = cut(request.uri().path(), domain::event::PATH_BYTES_MAX);
+        let (route, resource_id) = route::template(path);
+        RequestEvent {
+            workspace_id: entry.workspace_id,
+            key_id: entry.key_id,
+            secret_id: entry.secret_id,
+            request_id: arrival.id,
+            client_request_id: caller::client_request_id(headers),
+            occurred_at: arrival.at,
+            method: cut(request.method().as_str(), METHOD_BYTES_MAX).to_ascii_uppercase(),
+            route: self.routes.admit(entry.workspace_id, route, arrival.at),
+            path: path.to_owned(),
+            resource_id,
+            // What follows is not known yet.
+            status_code: 0,
+            origin: Origin::Edge,
+            denial: None,
+            limit_name: String::new(),
+            latency_us: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            client_ip: caller::client_ip(request.extensions().get::<Peer>()),
+            user_agent: caller::user_agent(headers),
+            region: self.region.clone(),
+            trace_id: caller::trace_id(headers),
+            interrupted: false,
+        }
+    }
+}
+
+/// What goes back, and on whose account.
+struct Answer<O> {
+    response: Response<Either<O, Full<Bytes>>>,
+    origin: Origin,
+    denial: Option<Denial>,
+}
+
+impl<O> Answer<O> {
+    fn refusal(denial: Denial, id: RequestId) -> Self {
+        let response = Problem::Denied(denial).response(id).map(Either::Right);
+        Self { response, origin: Origin::Edge, denial: Some(denial) }
+    }
+
+    fn of_edge(response: Response<Full<Bytes>>) -> Self {
+        Self { response: response.map(Either::Right), origin: Origin::Edge, denial: None }
+    }
+}
+
+/// Makes the request what the API shall see.
+fn prepare<I>(request: &mut Request<I>, entry: &KeyEntry, call: &Arc<Call>, id: RequestId) {
+    credential::strip(request.headers_mut());
+    request.headers_mut().insert(X_REQUEST_ID, id_value(id));
+    let caller = Caller { workspace_id: entry.workspace_id, key_id: entry.key_id, request_id: id };
+    request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(Tunnel::of(call));
+}
+
+/// Asks the inner service; an error or a panic of it becomes an answer.
+async fn ask<S, B, O>(mut inner: S, request: Request<B>, id: RequestId) -> Answer<O>
+where
+    S: Service<Request<B>, Response = Response<O>>,
+    S::Error: Into<BoxError>,
+{
+    let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind().await;
+    match answer {
+        Ok(Ok(response)) => {
+            let origin = response.extensions().get().copied().unwrap_or(Origin::Upstream);
+            Answer { response: response.map(Either::Left), origin, denial: None }
+        }
+        Ok(Err(error)) => {
+            let error: BoxError = error.into();
+            tracing::warn!(request.id = %id, %error, "the service behind the layer failed");
+            Answer::of_edge(Problem::UpstreamFailed.response(id))
+        }
+        Err(_) => {
+            tracing::error!(request.id = %id, "the service behind the layer panicked");
+            let mut response = Problem::UpstreamFailed.response(id);
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            Answer::of_edge(response)
+        }
+    }
+}
+
+fn finish<B: Body>(
+    mut response: Response<B>,
+    call: Option<Arc<Call>>,
+    id: RequestId,
+) -> Response<ResponseBody<B>> {
+    response.headers_mut().insert(X_REQUEST_ID, id_value(id));
+    response.map(|body| ResponseBody::new(body, call))
+}
+
+fn id_value(id: RequestId) -> HeaderValue {
+    HeaderValue::try_from(id.to_string()).expect("an id is letters, digits and one underscore")
+}

@@ -1,0 +1,283 @@
+//! What stands under the spool's lock: the newest segment, the account of all, and the order of writes. A write
+//! that fails costs its event, by number, and never more.
+
+use std::{collections::BTreeMap, io, mem};
+
+use time::OffsetDateTime;
+
+use super::{
+    Clearance, Ending, Limits, Stats, Ticket,
+    folder::Folder,
+    intervals::Intervals,
+    ledger::{Ledger, Oldest, Place},
+    record::{CallId, Closed, Record, StreamId},
+    segment::{self, Segment},
+};
+
+/// The spool without its lock.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) ledger: Ledger,
+    folder: Folder,
+    limits: Limits,
+    /// `None` after a write that could not be undone; the next one begins a new segment.
+    current: Option<Segment>,
+    next_segment: u64,
+    next_ordinal: u64,
+    /// Lost, and not yet written down.
+    unrecorded: BTreeMap<StreamId, Intervals>,
+    /// A statement that is true once all its numbers are published, and the last one that came true.
+    pending: Option<Clearance>,
+    cleared: Option<Clearance>,
+    stats: Stats,
+    buffer: Vec<u8>,
+}
+
+impl Store {
+    /// A store whose next segment is `next_segment`.
+    pub(crate) fn new(folder: Folder, limits: Limits, ledger: Ledger, next_segment: u64) -> Self {
+        Self {
+            ledger,
+            folder,
+            limits,
+            current: None,
+            next_segment,
+            next_ordinal: 0,
+            unrecorded: BTreeMap::new(),
+            pending: None,
+            cleared: None,
+            stats: Stats::default(),
+            buffer: Vec::with_capacity(4096),
+        }
+    }
+
+    pub(crate) fn opened(&mut self, shard: u16, event: &[u8]) -> (CallId, bool) {
+        let call = CallId { boot_epoch: self.folder.boot_epoch, ordinal: self.next_ordinal };
+        self.next_ordinal += 1;
+        let written = self.append(&[Record::Opened { call, shard, event }]);
+        (call, written.is_ok())
+    }
+
+    pub(crate) fn closed(&mut self, ticket: Ticket, ending: &Ending) {
+        let latency = ending.started.elapsed().as_micros();
+        self.close(ticket, ending, u32::try_from(latency).unwrap_or(u32::MAX));
+    }
+
+    /// Ends a call that an earlier start left open.
+    pub(crate) fn interrupt(&mut self, call: CallId, shard: u16) -> io::Result<()> {
+        let stream = StreamId { boot_epoch: self.folder.boot_epoch, shard };
+        let seq = self.ledger.assign(stream);
+        let ended = Closed {
+            call,
+            stream,
+            seq,
+            status_code: 0,
+            latency_us: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            interrupted: true,
+        };
+        self.append(&[Record::Closed(ended)])
+    }
+
+    fn close(&mut self, ticket: Ticket, ending: &Ending, latency_us: u32) {
+        let Ticket { call, shard, unwritten } = ticket;
+        let stream = StreamId { boot_epoch: self.folder.boot_epoch, shard };
+        let seq = self.ledger.assign(stream);
+        let closed = Record::Closed(Closed {
+            call,
+            stream,
+            seq,
+            status_code: ending.status_code,
+            latency_us,
+            request_bytes: ending.request_bytes,
+            response_bytes: ending.response_bytes,
+            interrupted: ending.interrupted,
+        });
+        let written = match &unwritten {
+            Some(event) => self.append(&[Record::Opened { call, shard, event }, closed]),
+            None => self.append(&[closed]),
+        };
+        if written.is_err() {
+            self.ledger.forget(call);
+            self.unrecorded.entry(stream).or_default().insert(seq, seq);
+        } else if !self.unrecorded.is_empty() {
+            self.record_losses();
+        }
+    }
+
+    pub(crate) fn commit(&mut self, stream: StreamId, committed: &Intervals) {
+        self.ledger.commit(stream, committed);
+        while let Oldest::Free(number, running) = self.ledger.oldest() {
+            if running.into_iter().any(|(call, place)| self.carry(call, place).is_err()) {
+                return;
+            }
+            self.remove(number);
+        }
+    }
+
+    pub(crate) fn clearance(&mut self) -> Option<Clearance> {
+        let now = OffsetDateTime::now_utc();
+        let published: BTreeMap<_, _> =
+            self.ledger.positions().map(|(stream, _, published)| (stream, published)).collect();
+        let is_true = |statement: &Clearance| {
+            // A stream that is gone had everything committed.
+            statement
+                .positions
+                .iter()
+                .all(|(stream, seq)| published.get(stream).is_none_or(|up_to| up_to >= seq))
+        };
+        let newest = Clearance {
+            until: now,
+            positions: self.ledger.positions().map(|(stream, last, _)| (stream, last)).collect(),
+        };
+        if is_true(&newest) {
+            self.cleared = Some(newest);
+            self.pending = None;
+        } else if self.pending.as_ref().is_some_and(is_true) {
+            self.cleared = self.pending.replace(newest);
+        } else if self.pending.is_none() {
+            self.pending = Some(newest);
+        }
+        self.cleared.clone()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let unrecorded =
+            self.unrecorded.values().flat_map(Intervals::runs).map(|(first, last)| last - first + 1);
+        Stats {
+            bytes: self.ledger.bytes(),
+            segments: self.ledger.segments().count() as u64,
+            lost_events: self.stats.lost_events + unrecorded.sum::<u64>(),
+            ..self.stats.clone()
+        }
+    }
+
+    /// Writes down events that will never come.
+    pub(crate) fn lose(&mut self, stream: StreamId, lost: &Intervals) -> io::Result<()> {
+        for (first_seq, last_seq) in lost.runs() {
+            self.write(&[Record::Lost { stream, first_seq, last_seq }])?;
+        }
+        Ok(())
+    }
+
+    fn record_losses(&mut self) {
+        for (stream, lost) in mem::take(&mut self.unrecorded) {
+            if self.lose(stream, &lost).is_err() {
+                self.unrecorded.insert(stream, lost);
+            }
+        }
+    }
+
+    /// Writes records where there is room for them; makes room by dropping the oldest events.
+    fn append(&mut self, records: &[Record<'_>]) -> io::Result<()> {
+        while self.ledger.bytes() >= self.limits.bytes_max && self.drop_oldest()? {}
+        self.write(records)
+    }
+
+    fn drop_oldest(&mut self) -> io::Result<bool> {
+        let Some((number, lost, running)) = self.ledger.overflow() else {
+            return Ok(false);
+        };
+        let before = self.stats.lost_events;
+        for (stream, seqs) in &lost {
+            self.lose(*stream, seqs)?;
+        }
+        for (call, place) in running {
+            if self.carry(call, place).is_err() {
+                self.ledger.forget(call);
+            }
+        }
+        self.remove(number);
+        let events = self.stats.lost_events - before;
+        if events > 0 {
+            tracing::error!(
+                spool.segment = number,
+                spool.lost_events = events,
+                "the spool is full: the oldest unsent events are lost; bring NATS and ingest back or allow more bytes"
+            );
+        }
+        Ok(true)
+    }
+
+    /// Writes a running call's record again, into the newest segment, so that its own can go.
+    fn carry(&mut self, call: CallId, place: Place) -> io::Result<()> {
+        let bytes = segment::read(&self.folder.path, place.segment, place.offset, place.length)?;
+        let (segment, offset) = self.write_bytes(&bytes)?;
+        self.ledger.opened(call, Place { segment, offset, length: bytes.len() });
+        Ok(())
+    }
+
+    fn remove(&mut self, number: u64) {
+        self.ledger.remove(number, self.folder.boot_epoch);
+        if let Err(error) = segment::remove(&self.folder.path, number) {
+            tracing::warn!(spool.segment = number, %error, "a segment that is no longer needed cannot be removed");
+        }
+    }
+
+    /// Writes records with one write and takes them into the account.
+    fn write(&mut self, records: &[Record<'_>]) -> io::Result<()> {
+        let mut bytes = mem::take(&mut self.buffer);
+        bytes.clear();
+        let mut ends = [0; 2];
+        for (record, end) in records.iter().zip(&mut ends) {
+            record.encode(&mut bytes);
+            *end = bytes.len();
+        }
+        let written = self.write_bytes(&bytes);
+        self.buffer = bytes;
+        let (segment, start) = written?;
+        let mut from = 0;
+        for (record, end) in records.iter().zip(ends) {
+            match *record {
+                Record::Opened { call, .. } => {
+                    let place = Place { segment, offset: start + from as u64, length: end - from };
+                    self.ledger.opened(call, place);
+                }
+                Record::Closed(ref closed) => {
+                    self.ledger.closed(segment, closed);
+                }
+                Record::Lost { stream, first_seq, last_seq } => {
+                    self.stats.lost_events += self.ledger.lost(segment, stream, first_seq, last_seq);
+                }
+            }
+            from = end;
+        }
+        Ok(())
+    }
+
+    fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<(u64, u64)> {
+        let written = self.try_write(bytes);
+        match &written {
+            Ok(_) if self.stats.failing.take().is_some() => tracing::info!("the spool can be written again"),
+            Ok(_) => {}
+            Err(error) => {
+                self.stats.write_errors += 1;
+                self.current.take_if(|current| current.is_broken);
+                if self.stats.failing.replace(error.to_string()).is_none() {
+                    tracing::error!(%error, "the spool cannot be written: calls are answered, their events are lost");
+                }
+            }
+        }
+        written
+    }
+
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<(u64, u64)> {
+        let full = |current: &Segment| {
+            current.bytes > 0 && current.bytes + bytes.len() as u64 > self.limits.segment_bytes_max
+        };
+        let current = match self.current.take().filter(|current| !full(current)) {
+            Some(current) => self.current.insert(current),
+            None => {
+                let number = self.next_segment;
+                self.next_segment += 1;
+                let fresh = Segment::create(&self.folder.path, number)?;
+                self.ledger.begin(number);
+                self.current.insert(fresh)
+            }
+        };
+        let offset = current.append(bytes)?;
+        self.ledger.resize(current.number, current.bytes);
+        Ok((current.number, offset))
+    }
+}

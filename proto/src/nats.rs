@@ -1,0 +1,71 @@
+//! Names of NATS streams, subjects and buckets. Ingest creates all of them but the key feed, which keys
+//! creates; everybody else waits for them.
+
+/// Stream with the request events of one shard.
+#[must_use]
+pub fn request_events_stream(shard: u16) -> String {
+    format!("REQUEST_EVENTS_{shard}")
+}
+
+/// Subject with the request events of one shard; messages are `RequestEventBatch`.
+#[must_use]
+pub fn request_events_subject(shard: u16) -> String {
+    format!("request_events.{shard}")
+}
+
+/// Stream with messages that ingest could not read.
+pub const DEAD_LETTERS_STREAM: &str = "DEAD_LETTERS";
+
+/// Subject with the unreadable messages of one shard: the original bytes, the reason in the header
+/// [`DEAD_LETTER_REASON`], where they stood in [`DEAD_LETTER_POSITION`].
+#[must_use]
+pub fn dead_letters_subject(shard: u16) -> String {
+    format!("dead_letters.{shard}")
+}
+
+/// All of them.
+pub const DEAD_LETTERS_SUBJECTS: &str = "dead_letters.*";
+/// Header with the reason, a sentence.
+pub const DEAD_LETTER_REASON: &str = "Keymeter-Reason";
+/// Header with the position, `<stream>@<incarnation>:<sequence>`.
+pub const DEAD_LETTER_POSITION: &str = "Keymeter-Position";
+
+/// Stream with when keys were last used.
+pub const KEY_ACTIVITY_STREAM: &str = "KEY_ACTIVITY";
+/// Its subject; messages are `KeyActivityBatch`.
+pub const KEY_ACTIVITY_SUBJECT: &str = "key_activity";
+
+/// Bucket from the lower-case hexadecimal hash of a secret to `KeyFeedEntry`.
+pub const KEYS_BY_HASH_BUCKET: &str = "keys_by_hash";
+
+/// Bucket from an edge's id to `EdgeHeartbeat`.
+pub const EDGES_BUCKET: &str = "edges";
+
+/// Bucket from [`edge_commit_key`] to `EdgeCommit`.
+pub const EDGE_COMMITS_BUCKET: &str = "edge_commits";
+
+/// Key in [`EDGE_COMMITS_BUCKET`].
+#[must_use]
+pub fn edge_commit_key(edge_id: &str, boot_epoch: u32, shard: u16) -> String {
+    format!("{edge_id}.{boot_epoch}.{shard}")
+}
+
+/// Keys in [`EDGE_COMMITS_BUCKET`] of one edge.
+#[must_use]
+pub fn edge_commit_keys(edge_id: &str) -> String {
+    format!("{edge_id}.>")
+}
+
+/// Bucket with ingest's own record of each shard, under the shard's number.
+pub const SHARDS_BUCKET: &str = "ingest_shards";
+
+/// Which shard a key's events belong to, out of `shards`; FNV-1a of the key's 16 bytes, so that every
+/// implementation can agree. A key moves when the number changes, which is allowed: an event's identity
+/// holds its shard.
+#[must_use]
+pub fn shard_of(key_id: &domain::KeyId, shards: u16) -> u16 {
+    let hash = key_id.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    u16::try_from(hash % u64::from(shards.max(1))).unwrap_or(0)
+}

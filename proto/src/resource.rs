@@ -1,0 +1,89 @@
+//! Resource names: `workspaces/{workspace}`, `workspaces/{workspace}/keys/{key}`,
+//! `workspaces/{workspace}/requests/{request}`.
+
+use domain::{Id, IdError, KeyId, RequestId, WorkspaceId, id::Noun};
+
+/// Why a text is no name of the wanted resource.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Other segments.
+    #[error("expected the form {0}")]
+    Form(&'static str),
+    /// The right segments, but an id is none.
+    #[error("{0}")]
+    Id(#[from] IdError),
+}
+
+/// `workspaces/{workspace}`.
+#[must_use]
+pub fn workspace_name(workspace_id: WorkspaceId) -> String {
+    format!("workspaces/{workspace_id}")
+}
+
+/// `workspaces/{workspace}/keys/{key}`.
+#[must_use]
+pub fn key_name(workspace_id: WorkspaceId, key_id: KeyId) -> String {
+    format!("workspaces/{workspace_id}/keys/{key_id}")
+}
+
+/// `workspaces/{workspace}/requests/{request}`.
+#[must_use]
+pub fn request_name(workspace_id: WorkspaceId, request_id: RequestId) -> String {
+    format!("workspaces/{workspace_id}/requests/{request_id}")
+}
+
+/// Reads `workspaces/{workspace}`.
+///
+/// # Errors
+/// What is wrong with the name.
+pub fn parse_workspace_name(name: &str) -> Result<WorkspaceId, NameError> {
+    const FORM: &str = "workspaces/{workspace}";
+    match name.split('/').collect::<Vec<_>>()[..] {
+        ["workspaces", id] => Ok(id.parse()?),
+        _ => Err(NameError::Form(FORM)),
+    }
+}
+
+/// Reads `workspaces/{workspace}/keys/{key}`.
+///
+/// # Errors
+/// What is wrong with the name.
+pub fn parse_key_name(name: &str) -> Result<(WorkspaceId, KeyId), NameError> {
+    parse_child(name, "keys", "workspaces/{workspace}/keys/{key}")
+}
+
+/// Reads `workspaces/{workspace}/requests/{request}`.
+///
+/// # Errors
+/// What is wrong with the name.
+pub fn parse_request_name(name: &str) -> Result<(WorkspaceId, RequestId), NameError> {
+    parse_child(name, "requests", "workspaces/{workspace}/requests/{request}")
+}
+
+fn parse_child<N: Noun>(
+    name: &str,
+    collection: &str,
+    form: &'static str,
+) -> Result<(WorkspaceId, Id<N>), NameError> {
+    match name.split('/').collect::<Vec<_>>()[..] {
+        ["workspaces", workspace, found, id] if found == collection => Ok((workspace.parse()?, id.parse()?)),
+        _ => Err(NameError::Form(form)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_others_are_refused() {
+        let (workspace, key) = (WorkspaceId::generate(), KeyId::generate());
+        let name = key_name(workspace, key);
+        assert_eq!(parse_key_name(&name), Ok((workspace, key)));
+        assert_eq!(parse_workspace_name(&workspace_name(workspace)), Ok(workspace));
+        assert!(matches!(parse_workspace_name(&name), Err(NameError::Form(_))));
+        assert!(matches!(parse_request_name(&name), Err(NameError::Form(_))));
+        assert!(matches!(parse_key_name(&format!("workspaces/x/keys/{key}")), Err(NameError::Id(_))));
+        assert!(matches!(parse_key_name(""), Err(NameError::Form(_))));
+    }
+}

@@ -1,0 +1,120 @@
+//! The settings of the edge, checked before a port is bound.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use http::Uri;
+
+use crate::{Settings, upstream::Upstream};
+
+/// Smallest spool, in bytes.
+const SPOOL_BYTES_MIN: u64 = 8 * 1024 * 1024;
+/// Longest region that an event can hold, in bytes.
+const REGION_BYTES_MAX: usize = 64;
+
+/// A reverse proxy that verifies API keys and records every call.
+#[derive(Debug, Clone, Parser)]
+#[command(version)]
+pub struct Config {
+    /// Where clients connect.
+    #[arg(long, env = "KEYMETER_EDGE_ADDR", default_value = "127.0.0.1:8081")]
+    pub addr: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are.
+    #[arg(long, env = "KEYMETER_EDGE_HEALTH_ADDR", default_value = "127.0.0.1:9102")]
+    pub health_addr: SocketAddr,
+    /// The API behind the edge, http://host:port and maybe a path that is put before every path.
+    #[arg(long, env = "KEYMETER_EDGE_UPSTREAM_URL")]
+    pub upstream_url: Uri,
+    /// Address of NATS.
+    #[arg(
+        long,
+        env = "KEYMETER_EDGE_NATS_URL",
+        default_value = "nats://127.0.0.1:4222",
+        hide_env_values = true
+    )]
+    pub nats_url: String,
+    /// Folder for events on their way; it must outlive the process and belong to this edge alone.
+    #[arg(long, env = "KEYMETER_EDGE_SPOOL_DIR")]
+    pub spool_dir: PathBuf,
+    /// Most bytes in that folder; above it the oldest events are lost, by number.
+    #[arg(long, env = "KEYMETER_EDGE_SPOOL_BYTES_MAX", default_value_t = 4 * 1024 * 1024 * 1024)]
+    pub spool_bytes_max: u64,
+    /// Number of shards, the same for every edge and ingest.
+    #[arg(long, env = "KEYMETER_EDGE_SHARDS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub shards: u16,
+    /// Written into each event, for example eu-1.
+    #[arg(long, env = "KEYMETER_EDGE_REGION", default_value = "")]
+    pub region: String,
+    /// Seconds without a live list of keys after which every call is refused.
+    #[arg(long, env = "KEYMETER_EDGE_FEED_LOST_AFTER_S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..=86_400))]
+    pub feed_lost_after_s: u64,
+    /// Seconds that running calls have to end after SIGTERM.
+    #[arg(long, env = "KEYMETER_EDGE_DRAIN_S", default_value_t = 20)]
+    pub drain_s: u64,
+}
+
+impl Config {
+    /// The checked settings.
+    ///
+    /// # Errors
+    /// Names the setting that is wrong, and what it should be.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        let upstream =
+            Upstream::new(&self.upstream_url).context("KEYMETER_EDGE_UPSTREAM_URL cannot be used")?;
+        ensure!(
+            self.spool_bytes_max >= SPOOL_BYTES_MIN,
+            "KEYMETER_EDGE_SPOOL_BYTES_MAX is {}, at least {SPOOL_BYTES_MIN} are needed",
+            self.spool_bytes_max
+        );
+        ensure!(
+            self.region.len() <= REGION_BYTES_MAX,
+            "KEYMETER_EDGE_REGION has {} bytes, at most {REGION_BYTES_MAX} are allowed",
+            self.region.len()
+        );
+        let edge = edge_layer::Settings {
+            nats_url: self.nats_url.clone(),
+            spool_dir: self.spool_dir.clone(),
+            spool_bytes_max: self.spool_bytes_max,
+            shards: self.shards,
+            region: self.region.clone(),
+            feed_lost_after: Duration::from_secs(self.feed_lost_after_s),
+        };
+        Ok(Settings { edge, upstream, drain: Duration::from_secs(self.drain_s) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: [&str; 5] = ["edge", "--upstream-url", "http://127.0.0.1:3000", "--spool-dir", "spool"];
+
+    #[test]
+    fn little_is_needed() {
+        let config = Config::try_parse_from(LEAST).unwrap();
+        assert!(config.settings().is_ok());
+        assert_eq!((config.addr.port(), config.shards, config.spool_bytes_max), (8081, 4, 1 << 32));
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        let check = |flag: &str, value: &str, name: &str| {
+            let arguments = LEAST.iter().copied().filter(|argument| {
+                flag != "--upstream-url" || !argument.contains("http") && *argument != flag
+            });
+            let error = match Config::try_parse_from(arguments.chain([flag, value])) {
+                Ok(config) => format!("{:#}", config.settings().unwrap_err()),
+                Err(error) => error.to_string(),
+            };
+            assert!(error.contains(name), "{flag} {value}: {error}");
+        };
+        check("--upstream-url", "https://127.0.0.1:3000", "KEYMETER_EDGE_UPSTREAM_URL");
+        check("--upstream-url", "127.0.0.1", "KEYMETER_EDGE_UPSTREAM_URL");
+        check("--upstream-url", "http://127.0.0.1/?a=b", "KEYMETER_EDGE_UPSTREAM_URL");
+        check("--spool-bytes-max", "1000", "KEYMETER_EDGE_SPOOL_BYTES_MAX");
+        check("--region", &"x".repeat(65), "KEYMETER_EDGE_REGION");
+        check("--shards", "0", "--shards");
+        check("--feed-lost-after-s", "0", "--feed-lost-after-s");
+    }
+}

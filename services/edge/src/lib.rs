@@ -1,0 +1,111 @@
+//! A reverse proxy with Keymeter's layer before it: start, serve, tell health, drain. Never touches a key or an
+//! event itself.
+
+use std::time::Duration;
+
+use boot::{Health, Need};
+use edge_layer::{Edge, EdgeLayer, Feed, Status};
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tower::Layer as _;
+
+pub mod config;
+mod headers;
+mod pace;
+mod proxy;
+mod server;
+mod tunnel;
+pub mod upstream;
+
+use self::{proxy::Proxy, server::Server, tunnel::Tunnels, upstream::Upstream};
+
+/// How often readiness is brought up to date.
+const STATUS_POLL: Duration = Duration::from_millis(100);
+/// How long publishing what is left may take, and then its commit.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the edge runs with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Verification and capture.
+    pub edge: edge_layer::Settings,
+    /// The API.
+    pub upstream: Upstream,
+    /// How long running calls have to end at shutdown.
+    pub drain: Duration,
+}
+
+/// Serves until `shutdown`; then lets running calls end, and publishes what is left.
+///
+/// # Errors
+/// If the spool's folder or an address cannot be used.
+pub async fn run(
+    settings: Settings,
+    listener: TcpListener,
+    health: &Health,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    // First, so that nothing is ready before it is known to be.
+    let needs = Needs::new(health);
+    let edge = Edge::start(settings.edge).await?;
+    tracing::info!(edge.id = %edge.edge_id(), addr = %listener.local_addr()?, "the edge listens");
+    let tunnels = Tunnels::default();
+    let layer: EdgeLayer = edge.layer();
+    let service = layer.layer(Proxy::new(settings.upstream, tunnels.clone()));
+    let mut server = Server::default();
+    tokio::select! {
+        () = server.serve(&listener, service, health) => {}
+        () = tell(&edge, &needs) => {}
+        () = shutdown.cancelled() => {}
+    }
+    drop(listener);
+    let drained = timeout(settings.drain, async { tokio::join!(server.drained(), tunnels.drained()) }).await;
+    if drained.is_err() {
+        tracing::warn!("some calls are still running: they are cut short");
+        edge.cut();
+        server.cut().await;
+        tunnels.cut();
+        tunnels.drained().await;
+    }
+    edge.close(FLUSH_TIMEOUT).await;
+    Ok(())
+}
+
+/// What readiness depends on. A lost NATS is not among it: the edge works on until the keys are too old.
+struct Needs {
+    keys: Need,
+    spool: Need,
+}
+
+impl Needs {
+    fn new(health: &Health) -> Self {
+        Self { keys: health.need("keys"), spool: health.need("spool") }
+    }
+}
+
+/// Keeps readiness up to date, for ever.
+async fn tell(edge: &Edge, needs: &Needs) {
+    let mut told = None;
+    loop {
+        let status = edge.status();
+        if told.as_ref() != Some(&status) {
+            say(&status, needs);
+            told = Some(status);
+        }
+        tokio::time::sleep(STATUS_POLL).await;
+    }
+}
+
+fn say(status: &Status, needs: &Needs) {
+    let nats = if status.nats { "NATS is connected" } else { "NATS is not connected" };
+    match status.feed {
+        Feed::Live => needs.keys.up(),
+        Feed::NotReady => needs.keys.down(format!("the first list of keys has not come; {nats}")),
+        Feed::Lost => needs.keys.down(format!("the list of keys is too old, calls are refused; {nats}")),
+    }
+    match &status.spool {
+        None => needs.spool.up(),
+        Some(reason) => needs.spool.down(format!("cannot be written, events are lost: {reason}")),
+    }
+    tracing::info!(nats = status.nats, feed = ?status.feed, spool = status.spool.as_deref().unwrap_or("ok"), "status");
+}

@@ -1,0 +1,8 @@
+//! The edge on a real NATS, before real servers.
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod calls;
+mod crash;
+mod outage;
+mod protocol;
+mod world;

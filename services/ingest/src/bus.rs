@@ -1,0 +1,292 @@
+//! NATS: makes the streams and buckets, reads a shard's stream, publishes dead letters, key activity and commits.
+//! Trusts no consumer's memory: where reading goes on is said by the caller.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use async_nats::{
+    Client, ConnectOptions, Event, HeaderMap,
+    connection::State,
+    header::NATS_MESSAGE_ID,
+    jetstream::{
+        self, Context,
+        consumer::{AckPolicy, DeliverPolicy, pull},
+        kv,
+        stream::{Config as StreamConfig, DiscardPolicy},
+    },
+};
+use bytes::Bytes;
+use domain::{KeyId, WorkspaceId};
+use futures_util::StreamExt as _;
+use prost::Message as _;
+use proto::{events as pb, nats, timestamp};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::sync::watch;
+
+use crate::{
+    batch::{DeadLetter, Message},
+    intervals::Intervals,
+    schema::{self, Refusal},
+};
+
+/// Bytes that a dead letter's headers may add to the original message.
+const HEADER_BYTES_MAX: usize = 4 << 10;
+const REASON_BYTES_MAX: usize = 1 << 10;
+/// Long enough that a dead letter published again after a crash is recognised.
+const DEAD_LETTER_WINDOW: Duration = Duration::from_secs(24 * 3600);
+const DEAD_LETTERS_BYTES_MAX: i64 = 256 << 20;
+const KEY_ACTIVITY_BYTES_MAX: i64 = 64 << 20;
+const KEY_ACTIVITY_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Keys of one activity message.
+const ACTIVITY_KEYS_MAX: usize = 1_000;
+/// Messages and bytes asked for at once; at most two such requests are outstanding.
+const FETCH_MESSAGES: usize = 500;
+const FETCH_BYTES: usize = 8 << 20;
+const HEARTBEAT: Duration = Duration::from_secs(2);
+const FETCH_EXPIRES: Duration = Duration::from_secs(10);
+/// After which NATS forgets the consumer of a process that is gone.
+const CONSUMER_IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// A connection to NATS.
+#[derive(Clone)]
+pub struct Bus {
+    client: Client,
+    jetstream: Context,
+    connections: watch::Receiver<u64>,
+    stream_bytes_max: i64,
+}
+
+/// A shard's stream as it is now.
+#[derive(Debug, Clone)]
+pub struct StreamState {
+    /// When it was created.
+    pub incarnation: String,
+    /// The last message's sequence; 0 if there never was one.
+    pub last_sequence: u64,
+    /// How large it is.
+    pub bytes: u64,
+}
+
+impl Bus {
+    /// Connects; later losses of the connection heal by themselves.
+    ///
+    /// # Errors
+    /// If nobody answers at `url`. The inner error is a server that is too old.
+    pub async fn connect(url: &str, stream_bytes_max: i64) -> anyhow::Result<Result<Self, Refusal>> {
+        let (connected, connections) = watch::channel(0_u64);
+        let options = ConnectOptions::new().name("keymeter-ingest").event_callback(move |event| {
+            if event == Event::Connected {
+                connected.send_modify(|count| *count += 1);
+            }
+            std::future::ready(())
+        });
+        let client = options.connect(url).await?;
+        if let Err(refusal) = schema::check_version("NATS", &client.server_info().version, schema::NATS_MIN) {
+            return Ok(Err(refusal));
+        }
+        let jetstream = jetstream::new(client.clone());
+        Ok(Ok(Self { client, jetstream, connections, stream_bytes_max }))
+    }
+
+    /// Changes with every new connection: a NATS that was away may have forgotten.
+    #[must_use]
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        let mut connections = self.connections.clone();
+        connections.mark_unchanged();
+        connections
+    }
+
+    /// Makes what is missing of the streams and buckets that `shard` needs.
+    ///
+    /// # Errors
+    /// If NATS is away or refuses.
+    pub async fn ensure(&self, shard: u16) -> anyhow::Result<StreamState> {
+        if self.client.connection_state() != State::Connected {
+            return Err(anyhow!("not connected"));
+        }
+        let limits = StreamConfig { discard: DiscardPolicy::Old, ..StreamConfig::default() };
+        self.ensure_stream(StreamConfig {
+            name: nats::DEAD_LETTERS_STREAM.to_owned(),
+            subjects: vec![nats::DEAD_LETTERS_SUBJECTS.to_owned()],
+            max_bytes: DEAD_LETTERS_BYTES_MAX,
+            duplicate_window: DEAD_LETTER_WINDOW,
+            ..limits.clone()
+        })
+        .await?;
+        self.ensure_stream(StreamConfig {
+            name: nats::KEY_ACTIVITY_STREAM.to_owned(),
+            subjects: vec![nats::KEY_ACTIVITY_SUBJECT.to_owned()],
+            max_bytes: KEY_ACTIVITY_BYTES_MAX,
+            max_age: KEY_ACTIVITY_AGE_MAX,
+            ..limits
+        })
+        .await?;
+        for bucket in [nats::EDGES_BUCKET, nats::EDGE_COMMITS_BUCKET, nats::SHARDS_BUCKET] {
+            let config = kv::Config { bucket: bucket.to_owned(), history: 1, ..kv::Config::default() };
+            self.jetstream
+                .create_or_update_key_value(config)
+                .await
+                .with_context(|| format!("make bucket {bucket}"))?;
+        }
+        let max_payload = self.client.server_info().max_payload;
+        self.ensure_stream(StreamConfig {
+            name: nats::request_events_stream(shard),
+            subjects: vec![nats::request_events_subject(shard)],
+            max_bytes: self.stream_bytes_max,
+            discard: DiscardPolicy::New,
+            // So that a dead letter, which adds headers, fits into a message as well.
+            max_message_size: i32::try_from(max_payload.saturating_sub(HEADER_BYTES_MAX)).unwrap_or(i32::MAX),
+            ..StreamConfig::default()
+        })
+        .await
+    }
+
+    async fn ensure_stream(&self, config: StreamConfig) -> anyhow::Result<StreamState> {
+        let name = config.name.clone();
+        let info = self.jetstream.create_or_update_stream(config).await;
+        state(&info.with_context(|| format!("make stream {name}"))?)
+    }
+
+    /// A bucket that exists.
+    ///
+    /// # Errors
+    /// If NATS is away or has no such bucket.
+    pub async fn bucket(&self, name: &str) -> anyhow::Result<kv::Store> {
+        Ok(self.jetstream.get_key_value(name).await?)
+    }
+
+    /// Reads the stream of `shard` from behind `sequence` on.
+    ///
+    /// # Errors
+    /// If NATS is away.
+    pub async fn read(&self, shard: u16, sequence: u64) -> anyhow::Result<Reader> {
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
+            ack_policy: AckPolicy::None,
+            inactive_threshold: CONSUMER_IDLE_MAX,
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        };
+        let consumer =
+            self.jetstream.create_consumer_on_stream(config, nats::request_events_stream(shard)).await?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(FETCH_MESSAGES)
+            .max_bytes_per_batch(FETCH_BYTES)
+            .expires(FETCH_EXPIRES)
+            .heartbeat(HEARTBEAT)
+            .messages()
+            .await?;
+        Ok(Reader { messages, delivered: 0 })
+    }
+
+    /// Publishes dead letters and waits until they are stored.
+    ///
+    /// # Errors
+    /// If one may not be.
+    pub async fn publish_dead_letters(
+        &self,
+        shard: u16,
+        incarnation: &str,
+        letters: &[DeadLetter],
+    ) -> anyhow::Result<()> {
+        for letter in letters {
+            let position =
+                format!("{}@{incarnation}:{}", nats::request_events_stream(shard), letter.sequence);
+            let id = letter.event.map_or_else(|| position.clone(), |event| format!("{position}/{event}"));
+            let mut headers = HeaderMap::new();
+            headers.insert(nats::DEAD_LETTER_REASON, header_text(&letter.reason).as_str());
+            headers.insert(nats::DEAD_LETTER_POSITION, position.as_str());
+            headers.insert(NATS_MESSAGE_ID, id.as_str());
+            let subject = nats::dead_letters_subject(shard);
+            self.jetstream.publish_with_headers(subject, headers, letter.payload.clone()).await?.await?;
+        }
+        Ok(())
+    }
+
+    /// Announces when keys were last used.
+    ///
+    /// # Errors
+    /// If it may not be stored.
+    pub async fn publish_activity(
+        &self,
+        activity: &BTreeMap<(WorkspaceId, KeyId), OffsetDateTime>,
+    ) -> anyhow::Result<()> {
+        let keys: Vec<_> = activity
+            .iter()
+            .map(|((workspace_id, key_id), at)| pb::KeyActivity {
+                workspace_id: workspace_id.as_bytes().to_vec(),
+                key_id: key_id.as_bytes().to_vec(),
+                last_used_at: Some(timestamp::to_proto(*at)),
+            })
+            .collect();
+        for keys in keys.chunks(ACTIVITY_KEYS_MAX) {
+            let message = pb::KeyActivityBatch { keys: keys.to_vec() }.encode_to_vec();
+            self.jetstream.publish(nats::KEY_ACTIVITY_SUBJECT, message.into()).await?.await?;
+        }
+        Ok(())
+    }
+
+    /// How large the stream of `shard` is, and where it ends.
+    ///
+    /// # Errors
+    /// If NATS is away.
+    pub async fn stream_state(&self, shard: u16) -> anyhow::Result<StreamState> {
+        let stream = self.jetstream.get_stream(nats::request_events_stream(shard)).await?;
+        state(stream.cached_info())
+    }
+
+    /// Removes the messages of `shard` up to and with `sequence`.
+    ///
+    /// # Errors
+    /// If NATS is away.
+    pub async fn purge(&self, shard: u16, sequence: u64) -> anyhow::Result<()> {
+        let stream = self.jetstream.get_stream_no_info(nats::request_events_stream(shard)).await?;
+        stream.purge().sequence(sequence + 1).await?;
+        Ok(())
+    }
+}
+
+/// The messages of a shard in order, none left out.
+pub struct Reader {
+    messages: pull::Stream,
+    delivered: u64,
+}
+
+impl Reader {
+    /// The next message; may be dropped while it waits.
+    ///
+    /// # Errors
+    /// If NATS is away or a message was lost on the way: read again from the last one.
+    pub async fn next(&mut self) -> anyhow::Result<Message> {
+        let message = self.messages.next().await.context("the consumer ended")??;
+        let info = message.info().map_err(|error| anyhow!("message without a position: {error}"))?;
+        if info.consumer_sequence != self.delivered + 1 {
+            return Err(anyhow!("a message was lost on the way"));
+        }
+        self.delivered += 1;
+        let (sequence, published_at) = (info.stream_sequence, info.published);
+        Ok(Message { sequence, published_at, payload: message.payload.clone() })
+    }
+}
+
+/// A value of the bucket `edge_commits`.
+#[must_use]
+pub fn commit_value(closed: &Intervals) -> Bytes {
+    let ranges = closed.iter().map(|(first_seq, last_seq)| pb::SeqRange { first_seq, last_seq });
+    // The first ones are those that free the oldest segments.
+    let committed = ranges.take(crate::record::INTERVALS_MAX).collect();
+    pb::EdgeCommit { committed }.encode_to_vec().into()
+}
+
+fn state(info: &jetstream::stream::Info) -> anyhow::Result<StreamState> {
+    let incarnation = info.created.format(&Rfc3339).context("a stream's creation time is a date")?;
+    Ok(StreamState { incarnation, last_sequence: info.state.last_sequence, bytes: info.state.bytes })
+}
+
+/// One line that fits into a header.
+fn header_text(reason: &str) -> String {
+    let line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    line.char_indices().take_while(|(at, _)| *at < REASON_BYTES_MAX).map(|(_, c)| c).collect()
+}

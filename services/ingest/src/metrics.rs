@@ -1,0 +1,111 @@
+//! Every metric of ingest.
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Gauge, Histogram},
+};
+use time::OffsetDateTime;
+
+use crate::batch::{Batch, Fates};
+
+/// The instruments; all carry the label `shard`.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// `keymeter_ingest_events_total{fate}`: where events ended, see [`Fates`].
+    events: Counter<u64>,
+    /// `keymeter_ingest_clock_skewed_total`: events counted under the broker's time.
+    clock_skewed: Counter<u64>,
+    /// `keymeter_ingest_messages_total`: messages read.
+    messages: Counter<u64>,
+    /// `keymeter_ingest_insert_seconds`: from a batch's first byte to ClickHouse's answer.
+    insert: Histogram<f64>,
+    /// `keymeter_ingest_insert_rows`: rows of a batch.
+    insert_rows: Histogram<u64>,
+    /// `keymeter_ingest_takeovers_total{reason}`: `start`, `nats`, `clickhouse` or `lost`.
+    takeovers: Counter<u64>,
+    /// `keymeter_ingest_rows_found_total`: rows that a takeover found written but not recorded.
+    rows_found: Counter<u64>,
+    /// `keymeter_ingest_owned`: 1 while this process owns the shard.
+    owned: Gauge<u64>,
+    /// `keymeter_ingest_stream_bytes`: size of the shard's stream.
+    stream_bytes: Gauge<u64>,
+    /// `keymeter_ingest_complete_up_to_seconds`: the shard's watermark since 1970.
+    complete_up_to: Gauge<f64>,
+}
+
+impl Metrics {
+    /// Makes the instruments; once a process, after telemetry has started.
+    #[must_use]
+    pub fn new() -> Self {
+        let meter = boot::meter();
+        Self {
+            events: meter.u64_counter("keymeter_ingest_events").build(),
+            clock_skewed: meter.u64_counter("keymeter_ingest_clock_skewed").build(),
+            messages: meter.u64_counter("keymeter_ingest_messages").build(),
+            insert: meter.f64_histogram("keymeter_ingest_insert").with_unit("s").build(),
+            insert_rows: meter
+                .u64_histogram("keymeter_ingest_insert_rows")
+                .with_boundaries(vec![1.0, 10.0, 100.0, 1_000.0, 10_000.0, 50_000.0])
+                .build(),
+            takeovers: meter.u64_counter("keymeter_ingest_takeovers").build(),
+            rows_found: meter.u64_counter("keymeter_ingest_rows_found").build(),
+            owned: meter.u64_gauge("keymeter_ingest_owned").build(),
+            stream_bytes: meter.u64_gauge("keymeter_ingest_stream").with_unit("By").build(),
+            complete_up_to: meter.f64_gauge("keymeter_ingest_complete_up_to").with_unit("s").build(),
+        }
+    }
+
+    /// A batch is closed.
+    pub fn committed(&self, shard: u16, batch: &Batch) {
+        let Fates { rows, duplicate, dead_lettered, lost, deferred, clock_skewed } = batch.fates;
+        let fates = [
+            ("row", rows),
+            ("duplicate", duplicate),
+            ("dead_lettered", dead_lettered),
+            ("lost", lost),
+            ("deferred", deferred),
+        ];
+        for (fate, count) in fates {
+            self.events.add(count, &[label(shard), KeyValue::new("fate", fate)]);
+        }
+        self.clock_skewed.add(clock_skewed, &[label(shard)]);
+        self.messages.add(batch.messages as u64, &[label(shard)]);
+    }
+
+    /// ClickHouse has answered an insert.
+    pub fn inserted(&self, shard: u16, rows: u64, seconds: f64) {
+        self.insert.record(seconds, &[label(shard)]);
+        self.insert_rows.record(rows, &[label(shard)]);
+    }
+
+    /// A shard was taken over, with so many rows found.
+    pub fn took_over(&self, shard: u16, reason: &'static str, rows_found: u64) {
+        self.takeovers.add(1, &[label(shard), KeyValue::new("reason", reason)]);
+        self.rows_found.add(rows_found, &[label(shard)]);
+    }
+
+    /// Whether this process owns the shard.
+    pub fn owned(&self, shard: u16, is_owned: bool) {
+        self.owned.record(is_owned.into(), &[label(shard)]);
+    }
+
+    /// The stream's size.
+    pub fn stream_bytes(&self, shard: u16, bytes: u64) {
+        self.stream_bytes.record(bytes, &[label(shard)]);
+    }
+
+    /// The watermark moved.
+    pub fn complete_up_to(&self, shard: u16, at: OffsetDateTime) {
+        self.complete_up_to.record(at.unix_timestamp_nanos() as f64 / 1e9, &[label(shard)]);
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn label(shard: u16) -> KeyValue {
+    KeyValue::new("shard", i64::from(shard))
+}

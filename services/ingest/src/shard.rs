@@ -1,0 +1,270 @@
+//! One shard, from its stream to its rows: take it over, then read, batch, insert, record, tell. Whatever goes
+//! wrong ends in a takeover; nothing is repaired on the spot.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use async_nats::jetstream::kv;
+use proto::nats;
+use time::OffsetDateTime;
+use tokio::{
+    sync::watch,
+    time::{Interval, MissedTickBehavior, interval_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Services,
+    batch::{Batch, Buffer},
+    bus::{Reader, commit_value},
+    lease::{Lease, Records},
+    native::{self, Common},
+    record::{Cursor, Record},
+    schema::Refusal,
+    takeover,
+    trouble::Trouble,
+    watermark::{Heartbeat, Standing, Watermark},
+};
+
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_secs(1);
+/// A stream is looked at, and purged if need be, once in so many ticks.
+const PURGE_TICKS: u64 = 5;
+/// How full a stream may get before what is closed is removed, in percent of its limit.
+const FULL_PERCENT: u64 = 60;
+
+/// Ingests `shard` until `shutdown`.
+///
+/// # Errors
+/// If a server does not suit this version.
+pub async fn run(shard: u16, services: Services, shutdown: CancellationToken) -> Result<(), Refusal> {
+    let (mut reason, mut pause) = ("start", PAUSE_FIRST);
+    loop {
+        let started = Instant::now();
+        let Err(trouble) = Box::pin(own(shard, reason, &services, &shutdown)).await else { return Ok(()) };
+        services.metrics.owned(shard, false);
+        reason = trouble.label();
+        match trouble {
+            Trouble::Refused(refusal) => return Err(refusal),
+            Trouble::Nats(reason) => services.nats.down(shard, &reason),
+            Trouble::ClickHouse(reason) => services.clickhouse.down(shard, &reason),
+            Trouble::Lost => {
+                services.shards.up(shard);
+                services.nats.up(shard);
+                services.clickhouse.up(shard);
+                tracing::info!(shard, "lost the shard: standing by");
+                tokio::select! {
+                    _ = stand_by(shard, &services) => {}
+                    () = shutdown.cancelled() => return Ok(()),
+                }
+            }
+        }
+        pause = if started.elapsed() > PAUSE_MAX { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
+}
+
+async fn stand_by(shard: u16, services: &Services) -> Result<(), Trouble> {
+    let bucket = services.bus.bucket(nats::SHARDS_BUCKET).await.map_err(Trouble::nats)?;
+    Records::new(bucket, shard).wait_until_free(&services.owner).await
+}
+
+async fn own(
+    shard: u16,
+    reason: &'static str,
+    services: &Services,
+    shutdown: &CancellationToken,
+) -> Result<(), Trouble> {
+    // Before the takeover reads anything, so that no later connection goes unnoticed.
+    let connections = services.bus.connections();
+    let worker = tokio::select! {
+        worker = Worker::start(shard, reason, services, connections) => worker?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    services.shards.up(shard);
+    services.nats.up(shard);
+    services.metrics.owned(shard, true);
+    Box::pin(worker.work(shutdown)).await
+}
+
+struct Worker<'a> {
+    shard: u16,
+    services: &'a Services,
+    lease: Lease,
+    reader: Reader,
+    buffer: Buffer,
+    commits: kv::Store,
+    /// Inserts of this epoch so far.
+    inserts: u64,
+    connections: watch::Receiver<u64>,
+    watermark: Watermark,
+    said: Option<Standing>,
+    ticks: u64,
+    ticker: Interval,
+}
+
+impl<'a> Worker<'a> {
+    async fn start(
+        shard: u16,
+        reason: &'static str,
+        services: &'a Services,
+        connections: watch::Receiver<u64>,
+    ) -> Result<Self, Trouble> {
+        let mut lease = takeover::take(shard, reason, services).await?;
+        let said = lease.hold(services.store.standing(shard)).await??;
+        let nothing = Standing { complete_up_to: None, unaccounted: Vec::new() };
+        let commits = services.bus.bucket(nats::EDGE_COMMITS_BUCKET).await.map_err(Trouble::nats)?;
+        let reader = services.bus.read(shard, lease.record().cursor.sequence).await.map_err(Trouble::nats)?;
+        let mut ticker = interval_at(tokio::time::Instant::now() + TICK, TICK);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut worker = Self {
+            shard,
+            services,
+            reader,
+            buffer: Buffer::new(shard, lease.record().closed.clone()),
+            lease,
+            commits,
+            inserts: 0,
+            connections,
+            watermark: Watermark::new(said.clone().unwrap_or_else(|| nothing.clone())),
+            said,
+            ticks: 0,
+            ticker,
+        };
+        if worker.said.is_none() {
+            worker.say(nothing).await?;
+        }
+        let everything = worker.lease.record().closed.iter();
+        let everything =
+            everything.map(|(edge_id, boot_epoch, _)| (edge_id.to_owned(), boot_epoch)).collect();
+        worker.tell_edges(everything).await?;
+        Ok(worker)
+    }
+
+    async fn work(mut self, shutdown: &CancellationToken) -> Result<(), Trouble> {
+        loop {
+            let due = self.buffer.due();
+            let wait = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into());
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return self.release().await,
+                _ = self.connections.changed() => return Err(Trouble::Nats("the connection was made anew".into())),
+                _ = self.ticker.tick() => self.tick().await?,
+                // Before the wait: what is there already goes into the same insert.
+                message = self.reader.next(), if !self.buffer.is_full() => {
+                    self.buffer.push(message.map_err(Trouble::nats)?, Instant::now());
+                }
+                () = wait, if due.is_some() => self.flush().await?,
+            }
+        }
+    }
+
+    /// Writes what was read. The order is the protocol: what is closed was inserted, dead-lettered and announced.
+    async fn flush(&mut self) -> Result<(), Trouble> {
+        let (mut batch, closed) = self.buffer.drain(Instant::now());
+        let Services { bus, metrics, .. } = self.services;
+        let record = self.lease.record().clone();
+        let incarnation = &record.cursor.incarnation;
+        let letters = bus.publish_dead_letters(self.shard, incarnation, &batch.dead_letters);
+        self.lease.hold(letters).await?.map_err(Trouble::nats)?;
+        let closed_through_ms = self.insert(&mut batch).await?;
+        self.lease.hold(bus.publish_activity(&batch.activity)).await?.map_err(Trouble::nats)?;
+        let cursor = Cursor { sequence: batch.last_sequence, ..record.cursor };
+        self.lease.write(Record { cursor, closed, closed_through_ms, ..record }).await?;
+        metrics.committed(self.shard, &batch);
+        self.tell_edges(batch.touched).await
+    }
+
+    /// Inserts the rows under an `ingested_at` later than every one before, and returns it.
+    async fn insert(&mut self, batch: &mut Batch) -> Result<i64, Trouble> {
+        let Record { epoch, closed_through_ms, .. } = *self.lease.record();
+        let rows = std::mem::take(&mut batch.rows);
+        if rows.is_empty() {
+            return Ok(closed_through_ms);
+        }
+        let now_ms = i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        let ingested_at_ms = now_ms.max(closed_through_ms + 1);
+        let started = Instant::now();
+        let block = native::encode(rows, Common { shard: self.shard, writer_epoch: epoch, ingested_at_ms });
+        self.inserts += 1;
+        let query_id = format!("ingest-{}-{epoch}-{}", self.shard, self.inserts);
+        self.lease.hold(self.services.store.insert(block, &query_id)).await??;
+        self.services.metrics.inserted(self.shard, batch.fates.rows, started.elapsed().as_secs_f64());
+        self.services.clickhouse.up(self.shard);
+        Ok(ingested_at_ms)
+    }
+
+    /// Tells edges what they may forget.
+    async fn tell_edges(&mut self, touched: BTreeSet<(String, u32)>) -> Result<(), Trouble> {
+        for (edge_id, boot_epoch) in touched {
+            let Some(closed) = self.lease.record().closed.of(&edge_id, boot_epoch) else { continue };
+            let key = nats::edge_commit_key(&edge_id, boot_epoch, self.shard);
+            self.commits.put(key, commit_value(closed)).await.map_err(Trouble::nats)?;
+            self.lease.renew().await?;
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self) -> Result<(), Trouble> {
+        self.services.clickhouse.up(self.shard);
+        self.lease.renew().await?;
+        self.advance_watermark().await?;
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(PURGE_TICKS) {
+            self.purge().await?;
+        }
+        Ok(())
+    }
+
+    async fn advance_watermark(&mut self) -> Result<(), Trouble> {
+        let now = OffsetDateTime::now_utc();
+        {
+            let edges = self.services.edges.borrow();
+            if !edges.is_complete {
+                return Ok(());
+            }
+            self.watermark.retain(|edge_id| edges.heartbeats.contains_key(edge_id));
+            for (edge_id, heartbeat) in &edges.heartbeats {
+                if let Some(heartbeat) = Heartbeat::of_shard(heartbeat, self.shard) {
+                    self.watermark.observe(edge_id, heartbeat, now);
+                }
+            }
+        }
+        let standing = self.watermark.standing(&self.lease.record().closed, now);
+        if self.said.as_ref() == Some(&standing) { Ok(()) } else { self.say(standing).await }
+    }
+
+    async fn say(&mut self, standing: Standing) -> Result<(), Trouble> {
+        self.lease.hold(self.services.store.set_standing(self.shard, &standing)).await??;
+        if let Some(at) = standing.complete_up_to {
+            self.services.metrics.complete_up_to(self.shard, at);
+        }
+        self.said = Some(standing);
+        Ok(())
+    }
+
+    async fn purge(&self) -> Result<(), Trouble> {
+        let Services { bus, metrics, stream_bytes_max, .. } = self.services;
+        let stream = bus.stream_state(self.shard).await.map_err(Trouble::nats)?;
+        metrics.stream_bytes(self.shard, stream.bytes);
+        if stream.bytes > stream_bytes_max / 100 * FULL_PERCENT {
+            bus.purge(self.shard, self.lease.record().cursor.sequence).await.map_err(Trouble::nats)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the shard go, so that another process need not wait. What was read and not written is read again.
+    async fn release(mut self) -> Result<(), Trouble> {
+        let record = Record { owner: String::new(), ..self.lease.record().clone() };
+        if let Err(trouble) = self.lease.write(record).await {
+            tracing::info!(self.shard, reason = %trouble, "could not let the shard go");
+        }
+        Ok(())
+    }
+}

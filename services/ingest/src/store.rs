@@ -1,0 +1,264 @@
+//! ClickHouse: the only file that names its driver. Applies the schema, raises the fence, inserts, reads back.
+//! Every call is bounded in time; what an error left behind is for a takeover to find out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clickhouse::{Client, Compression, Row, query::Query};
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use crate::{
+    config::Config,
+    schema::{self, Refusal},
+    watermark::Standing,
+};
+
+/// How long a statement may take; reading back a whole shard after NATS has lost its record is the longest.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a small question may take.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an insert may take before its outcome counts as unknown.
+const INSERT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long older queries may take to end after they were killed.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+const DRAIN_PAUSE: Duration = Duration::from_millis(20);
+
+/// ClickHouse's code for a row that a constraint refuses.
+const VIOLATED_CONSTRAINT: &str = "Code: 469.";
+
+/// A connection pool to one ClickHouse.
+#[derive(Clone)]
+pub struct Store {
+    client: Client,
+}
+
+/// Why a call did not go well.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A newer epoch has the shard; nothing was written.
+    #[error("a newer writer has the shard")]
+    Fenced,
+    /// ClickHouse does not suit this ingest, and will not by waiting.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Everything else; whether anything was written is unknown.
+    #[error("clickhouse: {0}")]
+    Unknown(String),
+}
+
+/// Sequences in ClickHouse, of one boot of an edge, without a gap.
+#[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]
+pub struct Found {
+    /// The edge that numbered them.
+    pub edge_id: String,
+    /// Its start that did.
+    pub boot_epoch: u32,
+    /// The first one.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// The latest `ingested_at` among them, in milliseconds since 1970.
+    pub newest_ms: i64,
+}
+
+impl Store {
+    /// A store that connects when it is first asked.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let mut client =
+            Client::default().with_url(&config.clickhouse_url).with_compression(Compression::None);
+        if let Some(user) = &config.clickhouse_user {
+            client = client.with_user(user);
+        }
+        if let Some(password) = &config.clickhouse_password {
+            client = client.with_password(password.expose_secret());
+        }
+        Self { client: client.with_setting("async_insert", "0") }
+    }
+
+    /// Checks the server's version and applies what is missing of the schema.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if waiting will not help.
+    pub async fn prepare(&self) -> Result<(), StoreError> {
+        let version: String = question(self.client.query_raw("select version()").fetch_one()).await?;
+        schema::check_version("ClickHouse", &version, schema::CLICKHOUSE_MIN)?;
+        self.execute("create database if not exists keymeter").await?;
+        self.execute(
+            "create table if not exists keymeter.schema_migrations
+             (version UInt32, name String, applied_at DateTime64(3, 'UTC') default now64(3))
+             engine = MergeTree order by version",
+        )
+        .await?;
+        let applied = self.client.query_raw("select distinct version from keymeter.schema_migrations");
+        let applied: Vec<u32> = question(applied.fetch_all()).await?;
+        for migration in schema::pending(&applied)? {
+            for sql in migration.statements() {
+                self.execute(sql).await?;
+            }
+            let note = "insert into keymeter.schema_migrations (version, name) select {version:UInt32}, {name:String}";
+            let note =
+                self.client.query_raw(note).param("version", migration.version).param("name", migration.name);
+            statement(note).await?;
+            tracing::info!(migration.version, migration.name, "schema changed");
+        }
+        Ok(())
+    }
+
+    /// The epoch below which writers of `shard` are refused; 0 if none was ever raised.
+    ///
+    /// # Errors
+    /// If ClickHouse cannot say.
+    pub async fn fence(&self, shard: u16) -> Result<u32, StoreError> {
+        let sql = "select max(epoch) from keymeter.writer_fence where shard = {shard:UInt16}";
+        question(self.client.query_raw(sql).param("shard", shard).fetch_one()).await
+    }
+
+    /// Refuses writers of `shard` below `epoch` from now on.
+    ///
+    /// # Errors
+    /// If it may not have been raised.
+    pub async fn raise_fence(&self, shard: u16, epoch: u32) -> Result<(), StoreError> {
+        let sql = "insert into keymeter.writer_fence (shard, epoch) select {shard:UInt16}, {epoch:UInt32}";
+        statement(self.client.query_raw(sql).param("shard", shard).param("epoch", epoch)).await
+    }
+
+    /// Ends the inserts of `shard` below `epoch` and waits until none is left: those that passed the fence before
+    /// it was raised.
+    ///
+    /// # Errors
+    /// If any may still run.
+    pub async fn end_older_inserts(&self, shard: u16, epoch: u32) -> Result<(), StoreError> {
+        let older = format!(
+            "startsWith(query_id, 'ingest-{shard}-') and toUInt32OrZero(splitByChar('-', query_id)[3]) < {epoch}"
+        );
+        let count = format!("select count() from system.processes where {older}");
+        let drained = async {
+            while question(self.client.query_raw(&count).fetch_one::<u64>()).await? > 0 {
+                self.execute(&format!("kill query where {older} async")).await?;
+                tokio::time::sleep(DRAIN_PAUSE).await;
+            }
+            Ok(())
+        };
+        let late = || StoreError::Unknown(format!("inserts of shard {shard} do not end"));
+        tokio::time::timeout(DRAIN_TIMEOUT, drained).await.map_err(|_| late())?
+    }
+
+    /// The sequences of `shard` in rows with an `ingested_at` after `after_ms`.
+    ///
+    /// # Errors
+    /// If ClickHouse cannot say.
+    pub async fn found_after(&self, shard: u16, after_ms: i64) -> Result<Vec<Found>, StoreError> {
+        // A gap-free run has the same difference between sequence and rank.
+        let sql = "
+            select edge_id, boot_epoch, min(edge_seq) as first, max(edge_seq) as last,
+                toUnixTimestamp64Milli(max(ingested_at)) as newest_ms
+            from (
+                select toString(edge_id) as edge_id, boot_epoch, edge_seq, ingested_at,
+                    edge_seq - dense_rank() over (partition by edge_id, boot_epoch order by edge_seq) as run
+                from keymeter.request_events
+                where shard = {shard:UInt16} and ingested_at > fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
+            )
+            group by edge_id, boot_epoch, run";
+        let rows = self.client.query_raw(sql).param("shard", shard).param("after_ms", after_ms).fetch_all();
+        tokio::time::timeout(STATEMENT_TIMEOUT, rows).await.map_err(|_| timed_out())?.map_err(unknown)
+    }
+
+    /// Inserts a block in the format `Native`; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] if nothing was written; else nobody knows what was.
+    pub async fn insert(&self, block: Bytes, query_id: &str) -> Result<(), StoreError> {
+        let mut insert = self
+            .client
+            .insert_formatted_with("insert into keymeter.request_events format Native")
+            .with_setting("query_id", query_id)
+            .with_timeouts(Some(INSERT_TIMEOUT), Some(INSERT_TIMEOUT));
+        let sent = match insert.send(block).await {
+            Ok(()) => insert.end().await,
+            Err(error) => Err(error),
+        };
+        sent.map_err(|error| match unknown(error) {
+            StoreError::Unknown(text) if text.contains(VIOLATED_CONSTRAINT) => StoreError::Fenced,
+            error => error,
+        })
+    }
+
+    /// What was said last of how far `shard` is complete.
+    ///
+    /// # Errors
+    /// If ClickHouse cannot say.
+    pub async fn standing(&self, shard: u16) -> Result<Option<Standing>, StoreError> {
+        #[derive(Row, Deserialize)]
+        struct Stored {
+            complete_up_to_ms: i64,
+            edges: Vec<String>,
+            since_ms: Vec<i64>,
+        }
+        let sql = "
+            select toUnixTimestamp64Milli(complete_up_to) as complete_up_to_ms, unaccounted.edge_id as edges,
+                arrayMap(since -> toUnixTimestamp64Milli(since), unaccounted.since) as since_ms
+            from keymeter.watermarks final where shard = {shard:UInt16}";
+        let stored = self.client.query_raw(sql).param("shard", shard).fetch_optional::<Stored>();
+        Ok(question(stored).await?.map(|stored| Standing {
+            complete_up_to: Some(from_millis(stored.complete_up_to_ms))
+                .filter(|at| *at > OffsetDateTime::UNIX_EPOCH),
+            unaccounted: stored.edges.into_iter().zip(stored.since_ms.into_iter().map(from_millis)).collect(),
+        }))
+    }
+
+    /// Says how far `shard` is complete.
+    ///
+    /// # Errors
+    /// If it may not have been written.
+    pub async fn set_standing(&self, shard: u16, standing: &Standing) -> Result<(), StoreError> {
+        let (edges, since): (Vec<&str>, Vec<i64>) =
+            standing.unaccounted.iter().map(|(edge_id, since)| (edge_id.as_str(), millis(*since))).unzip();
+        let sql = "
+            insert into keymeter.watermarks
+            select {shard:UInt16}, fromUnixTimestamp64Milli({at:Int64}, 'UTC'),
+                arrayMap((edge_id, since) -> (edge_id, fromUnixTimestamp64Milli(since, 'UTC')),
+                    {edges:Array(String)}, {since:Array(Int64)}),
+                now64(3)";
+        let query = self
+            .client
+            .query_raw(sql)
+            .param("shard", shard)
+            .param("at", standing.complete_up_to.map_or(0, millis))
+            .param("edges", edges)
+            .param("since", since);
+        statement(query).await
+    }
+
+    async fn execute(&self, sql: &str) -> Result<(), StoreError> {
+        statement(self.client.query_raw(sql)).await
+    }
+}
+
+async fn statement(query: Query) -> Result<(), StoreError> {
+    tokio::time::timeout(STATEMENT_TIMEOUT, query.execute()).await.map_err(|_| timed_out())?.map_err(unknown)
+}
+
+async fn question<T>(answer: impl Future<Output = clickhouse::error::Result<T>>) -> Result<T, StoreError> {
+    tokio::time::timeout(QUESTION_TIMEOUT, answer).await.map_err(|_| timed_out())?.map_err(unknown)
+}
+
+fn timed_out() -> StoreError {
+    StoreError::Unknown("no answer in time".to_owned())
+}
+
+/// The driver keeps the cause of a network error out of its text.
+fn unknown(error: clickhouse::error::Error) -> StoreError {
+    StoreError::Unknown(format!("{:#}", anyhow::Error::from(error)))
+}
+
+fn millis(at: OffsetDateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).unwrap_or(0)
+}
+
+fn from_millis(millis: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}

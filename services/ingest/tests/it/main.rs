@@ -1,0 +1,10 @@
+//! Ingest as a process on a real NATS and a real ClickHouse engine.
+
+mod columns;
+mod crash;
+mod dead_letters;
+mod exact;
+mod lifecycle;
+mod owner;
+mod support;
+mod watermark;

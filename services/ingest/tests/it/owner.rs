@@ -1,0 +1,115 @@
+//! Who may write to a shard: what a takeover finds, what an owner that wakes up late may still do.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Parser as _;
+use ingest::{
+    batch::Row,
+    config::Config,
+    native::{Common, encode},
+    store::{Found, Store, StoreError},
+};
+use parts::{ClickHouse, Nats, eventually};
+
+use crate::support::{Edge, Stage, example};
+
+fn store(clickhouse: &ClickHouse) -> Store {
+    Store::new(&Config::parse_from(["ingest", "--clickhouse-url", clickhouse.url().as_str()]))
+}
+
+fn rows(sequences: impl Iterator<Item = u64>) -> Vec<Row> {
+    let row = |edge_seq| Row {
+        event: example::event("edge_a", edge_seq),
+        clock_skewed: false,
+        edge_id: Arc::from("edge_a"),
+        boot_epoch: 1,
+        edge_seq,
+    };
+    sequences.map(row).collect()
+}
+
+fn common(writer_epoch: u32, ingested_at_ms: i64) -> Common {
+    Common { shard: example::SHARD, writer_epoch, ingested_at_ms }
+}
+
+#[tokio::test]
+async fn clickhouse_refuses_a_writer_of_an_older_epoch() {
+    let clickhouse = ClickHouse::start().await;
+    let store = store(&clickhouse);
+    store.prepare().await.unwrap();
+    store.prepare().await.unwrap();
+    assert_eq!(store.fence(example::SHARD).await.unwrap(), 0);
+    store.insert(encode(rows(1..=3), common(1, 1_000)), "ingest-1-1-1").await.unwrap();
+    store.raise_fence(example::SHARD, 2).await.unwrap();
+    store.raise_fence(example::SHARD + 1, 9).await.unwrap();
+    assert_eq!(store.fence(example::SHARD).await.unwrap(), 2);
+    store.end_older_inserts(example::SHARD, 2).await.unwrap();
+    let late = store.insert(encode(rows(4..=6), common(1, 2_000)), "ingest-1-1-2").await;
+    assert!(matches!(late, Err(StoreError::Fenced)), "{late:?}");
+    store.insert(encode(rows(7..=9), common(2, 3_000)), "ingest-1-2-1").await.unwrap();
+    assert_eq!(clickhouse.query("select groupArray(edge_seq) from (select edge_seq from keymeter.request_events order by edge_seq)").await, "[1,2,3,7,8,9]\n");
+
+    let found =
+        |first, last, newest_ms| Found { edge_id: "edge_a".into(), boot_epoch: 1, first, last, newest_ms };
+    let mut all = store.found_after(example::SHARD, 0).await.unwrap();
+    all.sort_by_key(|run| run.first);
+    assert_eq!(all, [found(1, 3, 1_000), found(7, 9, 3_000)]);
+    assert_eq!(store.found_after(example::SHARD, 1_000).await.unwrap(), [found(7, 9, 3_000)]);
+    assert_eq!(store.found_after(example::SHARD, 3_000).await.unwrap(), []);
+    assert_eq!(store.found_after(example::SHARD + 1, 0).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn rows_that_no_record_tells_of_are_found() {
+    let (nats, clickhouse) = (Nats::start().await, ClickHouse::start().await);
+    let store = store(&clickhouse);
+    store.prepare().await.unwrap();
+    // What a crash leaves between the insert and the record, if only some partitions were written.
+    let written = (1..=100).filter(|seq| seq % 3 != 0);
+    store.insert(encode(rows(written), common(1, 1_000)), "ingest-1-1-1").await.unwrap();
+    let (ingest, health) = Stage::spawn_ingest(&nats, &clickhouse).await;
+    let mut stage = Stage { nats, clickhouse, ingest, health };
+    stage.wait_ready().await;
+    let mut edges = [Edge::new("edge_a", stage.jetstream().await)];
+    let message = edges[0].spool(100);
+    assert!(edges[0].publish(&message).await);
+    stage.settle(&mut edges).await;
+    stage.assert_exact(&edges).await;
+    assert_eq!(stage.metric("keymeter_ingest_rows_found_total{shard=\"1\"").await, 67);
+    assert_eq!(stage.metric("keymeter_ingest_events_total{fate=\"row\",shard=\"1\"").await, 33);
+}
+
+#[tokio::test]
+async fn an_owner_that_was_stopped_past_its_lease_doubles_nothing() {
+    let mut stage = Stage::start().await;
+    let mut edges = [Edge::new("edge_a", stage.jetstream().await)];
+    let owns = async |health: &str| {
+        let text = parts::get(health, "/metrics").await.map(|answer| answer.body).unwrap_or_default();
+        text.lines().any(|line| line.starts_with("keymeter_ingest_owned{shard=\"1\"") && line.ends_with(" 1"))
+    };
+    eventually("the first owns the shard", async || owns(&stage.health).await).await;
+    let (mut second, second_health) = Stage::spawn_ingest(&stage.nats, &stage.clickhouse).await;
+    second.wait_ready(&second_health).await;
+    eventually("the second took it", async || owns(&second_health).await && !owns(&stage.health).await).await;
+    for _ in 0..40 {
+        let message = edges[0].spool(100);
+        assert!(edges[0].publish(&message).await);
+    }
+    second.pause();
+    for _ in 0..40 {
+        let message = edges[0].spool(100);
+        assert!(edges[0].publish(&message).await);
+    }
+    eventually("the first took it back", async || owns(&stage.health).await).await;
+    second.resume();
+    for _ in 0..40 {
+        let message = edges[0].spool(100);
+        assert!(edges[0].publish(&message).await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    eventually("the second stands by", async || !owns(&second_health).await).await;
+    stage.settle(&mut edges).await;
+    stage.assert_exact(&edges).await;
+    assert!(stage.ingest.sigterm().await.success());
+    eventually("the second takes over from one that let go", async || owns(&second_health).await).await;
+}

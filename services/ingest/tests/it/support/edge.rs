@@ -1,0 +1,106 @@
+//! An edge as ingest sees it: publishes batches, forgets only what `edge_commits` covers, sends the rest again.
+
+use std::collections::BTreeMap;
+
+use async_nats::jetstream::{Context, kv};
+use prost::Message as _;
+use proto::{events as pb, nats, timestamp};
+use time::OffsetDateTime;
+
+use super::example;
+
+/// One edge in its first boot, with all of its events on [`example::SHARD`].
+pub(crate) struct Edge {
+    pub(crate) id: String,
+    jetstream: Context,
+    /// Messages that are not committed, by their first sequence.
+    spool: BTreeMap<u64, pb::RequestEventBatch>,
+    next_seq: u64,
+}
+
+impl Edge {
+    pub(crate) fn new(id: &str, jetstream: Context) -> Self {
+        Self { id: id.to_owned(), jetstream, spool: BTreeMap::new(), next_seq: 1 }
+    }
+
+    /// Puts `count` new events into the spool as one message and returns it.
+    pub(crate) fn spool(&mut self, count: u64) -> pb::RequestEventBatch {
+        let batch = example::batch(&self.id, self.next_seq, count);
+        self.next_seq += count;
+        self.spool.insert(batch.first_seq, batch.clone());
+        batch
+    }
+
+    /// The last sequence that was given out.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.next_seq - 1
+    }
+
+    /// Publishes once and waits for the acknowledgement; false if there was none.
+    pub(crate) async fn publish(&self, batch: &pb::RequestEventBatch) -> bool {
+        let subject = nats::request_events_subject(example::SHARD);
+        match self.jetstream.publish(subject, batch.encode_to_vec().into()).await {
+            Ok(acknowledged) => acknowledged.await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    /// Publishes everything that is in the spool.
+    pub(crate) async fn resend(&self) -> bool {
+        let mut all = true;
+        for batch in self.spool.values() {
+            all &= self.publish(batch).await;
+        }
+        all
+    }
+
+    /// Forgets what ingest has said that ClickHouse has; how many messages are left. Any error is "not yet".
+    pub(crate) async fn free(&mut self) -> usize {
+        if let Ok(commit) = self.commit().await {
+            self.spool.retain(|first, batch| {
+                let last = first + batch.events.len() as u64 - 1;
+                !commit.committed.iter().any(|range| range.first_seq <= *first && last <= range.last_seq)
+            });
+        }
+        self.spool.len()
+    }
+
+    /// What ingest has said.
+    pub(crate) async fn commit(&self) -> anyhow::Result<pb::EdgeCommit> {
+        let bucket = self.bucket(nats::EDGE_COMMITS_BUCKET).await?;
+        let value = bucket.get(nats::edge_commit_key(&self.id, 1, example::SHARD)).await?;
+        Ok(pb::EdgeCommit::decode(value.unwrap_or_default())?)
+    }
+
+    /// Writes a heartbeat that says "published up to `published_seq`".
+    pub(crate) async fn beat(&self, clear_until: OffsetDateTime, published_seq: u64) -> anyhow::Result<()> {
+        self.beat_sent_at(OffsetDateTime::now_utc(), clear_until, published_seq).await
+    }
+
+    /// The same, written at another time by the edge's clock.
+    pub(crate) async fn beat_sent_at(
+        &self,
+        sent_at: OffsetDateTime,
+        clear_until: OffsetDateTime,
+        published_seq: u64,
+    ) -> anyhow::Result<()> {
+        let heartbeat = pb::EdgeHeartbeat {
+            edge_id: self.id.clone(),
+            boot_epoch: 1,
+            feed_version: 0,
+            sent_at: Some(timestamp::to_proto(sent_at)),
+            clear_until: Some(timestamp::to_proto(clear_until)),
+            positions: vec![pb::PublishedPosition {
+                boot_epoch: 1,
+                shard: example::SHARD.into(),
+                published_seq,
+            }],
+        };
+        self.bucket(nats::EDGES_BUCKET).await?.put(&self.id, heartbeat.encode_to_vec().into()).await?;
+        Ok(())
+    }
+
+    async fn bucket(&self, name: &str) -> anyhow::Result<kv::Store> {
+        Ok(self.jetstream.get_key_value(name).await?)
+    }
+}

@@ -1,0 +1,102 @@
+//! Settings and commands. Read once; secrets among them do not print.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use secrecy::SecretString;
+
+use crate::seal::Kek;
+
+/// Start of the names of all settings in the environment.
+pub const PREFIX: &str = "KEYMETER_KEYS_";
+
+/// Owns workspaces, accounts, sessions and keys, and feeds keys to every edge.
+#[derive(Debug, Parser)]
+#[command(name = "keys", version)]
+pub struct Config {
+    /// Where gRPC is served
+    #[arg(long, env = "KEYMETER_KEYS_GRPC_ADDR", default_value = "127.0.0.1:50051")]
+    pub grpc_addr: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are served
+    #[arg(long, env = "KEYMETER_KEYS_HEALTH_ADDR", default_value = "127.0.0.1:9101")]
+    pub health_addr: SocketAddr,
+    /// Postgres, postgres://user@host/database
+    #[arg(long, env = "KEYMETER_KEYS_DATABASE_URL", hide_env_values = true)]
+    pub database_url: SecretString,
+    /// NATS
+    #[arg(
+        long,
+        env = "KEYMETER_KEYS_NATS_URL",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222"
+    )]
+    pub nats_url: String,
+    /// File with the key-encryption key, 64 hexadecimal characters (`openssl rand -hex 32`); keep it apart from
+    /// backups of Postgres
+    #[arg(long, env = "KEYMETER_KEYS_KEK_FILE")]
+    pub kek_file: Option<PathBuf>,
+    /// What to do; serve if nothing is given
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Default, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM
+    #[default]
+    Serve,
+    /// Bring the tables of Postgres up to date, and end
+    Migrate,
+    /// Make a first account, workspace and service token where they are missing, print them as JSON, and end
+    Bootstrap(Bootstrap),
+}
+
+/// Settings of `bootstrap`.
+#[derive(Debug, Clone, Args)]
+pub struct Bootstrap {
+    /// E-mail address of the administrator; an account that is there keeps its password
+    #[arg(long, env = "KEYMETER_KEYS_EMAIL")]
+    pub email: String,
+    /// File with the administrator's password; line breaks at its end do not count
+    #[arg(long, env = "KEYMETER_KEYS_PASSWORD_FILE")]
+    pub password_file: PathBuf,
+    /// Name of the administrator's workspace
+    #[arg(long, env = "KEYMETER_KEYS_WORKSPACE_NAME")]
+    pub workspace_name: String,
+    /// File for the workspace's service token; made with mode 600 if it is not there
+    #[arg(long, env = "KEYMETER_KEYS_SERVICE_TOKEN_FILE")]
+    pub service_token_file: PathBuf,
+}
+
+impl Config {
+    /// The key-encryption key.
+    ///
+    /// # Errors
+    /// If no file is named, or it holds none.
+    pub fn kek(&self) -> anyhow::Result<Kek> {
+        let path = self.kek_file.as_deref().context(
+            "no key-encryption key: name its file with --kek-file or KEYMETER_KEYS_KEK_FILE; make one with \
+             `openssl rand -hex 32`",
+        )?;
+        Kek::read(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn serve_is_the_default_and_secrets_do_not_print() {
+        Config::command().debug_assert();
+        let url = "postgres://ada:hunter2@localhost/keys";
+        let config = Config::try_parse_from(["keys", "--database-url", url]).unwrap();
+        assert!(matches!(config.command.clone().unwrap_or_default(), Command::Serve));
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(config.kek().unwrap_err().to_string().contains("KEYMETER_KEYS_KEK_FILE"));
+    }
+}

@@ -1,0 +1,119 @@
+//! `keymeter.keys.v1.SessionsService`.
+
+use std::sync::Arc;
+
+use proto::{
+    keys::{
+        ExchangeTokenRequest, ExchangeTokenResponse, ListSigningKeysRequest, ListSigningKeysResponse,
+        RefreshRequest, RefreshResponse, SignInRequest, SignInResponse, SignOutRequest, SignOutResponse,
+        sessions_service_server::SessionsService,
+    },
+    resource::{parse_workspace_name, workspace_name},
+};
+use secrecy::ExposeSecret as _;
+use tonic::{Request, Response, Status};
+
+use super::{answer, now, wire};
+use crate::{
+    error::Error,
+    fields,
+    metrics::{Metrics, SignIn},
+    password::PASSWORD_BYTES_MAX,
+    sessions::Sessions,
+    signing::{self, SigningCell},
+};
+
+/// The service.
+pub(super) struct Rpc {
+    pub(super) sessions: Sessions,
+    pub(super) signing: Arc<SigningCell>,
+    pub(super) metrics: Metrics,
+}
+
+#[tonic::async_trait]
+impl SessionsService for Rpc {
+    async fn sign_in(&self, request: Request<SignInRequest>) -> Result<Response<SignInResponse>, Status> {
+        let address = request.remote_addr().map(|address| address.ip());
+        let request = request.into_inner();
+        answer(async {
+            let email = fields::email("email", &request.email)?;
+            if request.password.is_empty() || request.password.len() > PASSWORD_BYTES_MAX {
+                return Err(Error::invalid("password", "must have 1 to 1,024 bytes"));
+            }
+            let signed_in = self.sessions.sign_in(&email, request.password.into(), address, now()).await;
+            match &signed_in {
+                Ok(_) => self.metrics.signed_in(SignIn::Good),
+                Err(Error::Unauthenticated(_)) => self.metrics.signed_in(SignIn::Wrong),
+                Err(Error::Throttled { .. }) => self.metrics.signed_in(SignIn::Throttled),
+                Err(_) => {}
+            }
+            let signed_in = signed_in?;
+            Ok(SignInResponse {
+                session_token: signed_in.session_token.expose_secret().to_owned(),
+                access_token: Some(wire::access_token(signed_in.access)),
+                workspace: workspace_name(signed_in.workspace_id),
+            })
+        })
+        .await
+    }
+
+    async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
+        let request = request.into_inner();
+        answer(async {
+            given("session_token", &request.session_token)?;
+            let workspace_id = Some(request.workspace.as_str())
+                .filter(|name| !name.is_empty())
+                .map(parse_workspace_name)
+                .transpose()
+                .map_err(|error| Error::invalid("workspace", error.to_string()))?;
+            let (access, workspace_id, email) =
+                self.sessions.refresh(&request.session_token, workspace_id, now()).await?;
+            Ok(RefreshResponse {
+                access_token: Some(wire::access_token(access)),
+                workspace: workspace_name(workspace_id),
+                email,
+            })
+        })
+        .await
+    }
+
+    async fn sign_out(&self, request: Request<SignOutRequest>) -> Result<Response<SignOutResponse>, Status> {
+        let request = request.into_inner();
+        answer(async {
+            given("session_token", &request.session_token)?;
+            self.sessions.sign_out(&request.session_token).await?;
+            Ok(SignOutResponse {})
+        })
+        .await
+    }
+
+    async fn exchange_token(
+        &self,
+        request: Request<ExchangeTokenRequest>,
+    ) -> Result<Response<ExchangeTokenResponse>, Status> {
+        let request = request.into_inner();
+        answer(async {
+            given("service_token", &request.service_token)?;
+            let (access, workspace_id) = self.sessions.exchange(&request.service_token, now()).await?;
+            Ok(ExchangeTokenResponse {
+                access_token: Some(wire::access_token(access)),
+                workspace: workspace_name(workspace_id),
+            })
+        })
+        .await
+    }
+
+    async fn list_signing_keys(
+        &self,
+        _request: Request<ListSigningKeysRequest>,
+    ) -> Result<Response<ListSigningKeysResponse>, Status> {
+        answer(async {
+            Ok(ListSigningKeysResponse { keys: signing::ready(&self.signing)?.public().to_vec() })
+        })
+        .await
+    }
+}
+
+fn given(field: &'static str, text: &str) -> Result<(), Error> {
+    if text.is_empty() { Err(Error::invalid(field, "must be given")) } else { Ok(()) }
+}

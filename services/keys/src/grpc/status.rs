@@ -1,0 +1,71 @@
+//! The one place where an error becomes a gRPC status.
+
+use std::{collections::HashMap, error::Error as _, time::Duration};
+
+use proto::status::{error as status_of, internal, invalid, not_found, unavailable};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{error::Error, store::StoreError};
+
+/// When to try again while Postgres is away.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The status of an error. What the caller can not mend is logged here, and nowhere else.
+pub(super) fn status(error: Error) -> Status {
+    match error {
+        Error::Invalid { field, description } => invalid(field, description),
+        Error::NotFound { what, name } => not_found(what, &name),
+        Error::IdempotencyKeyReused => status_of(
+            Code::AlreadyExists,
+            "IDEMPOTENCY_KEY_REUSED",
+            "idempotency_key was used for another request in the last 24 hours; choose a new one",
+        ),
+        Error::StaleEtag => status_of(
+            Code::Aborted,
+            "STALE_ETAG",
+            "the key has changed since that etag was read; read it again with GetKey",
+        ),
+        Error::KeyDeleted => status_of(
+            Code::FailedPrecondition,
+            "KEY_DELETED",
+            "the key was deleted, for good; create a new one",
+        ),
+        Error::NoCopy => status_of(
+            Code::FailedPrecondition,
+            "NO_COPY",
+            "there is no copy of this key's secret; create a new key",
+        ),
+        Error::PeopleOnly => status_of(
+            Code::PermissionDenied,
+            "PEOPLE_ONLY",
+            "a service token can not do this; sign in as a person with SessionsService.SignIn",
+        ),
+        Error::NotMember => {
+            status_of(Code::PermissionDenied, "NOT_A_MEMBER", "the account is not in that workspace")
+        }
+        Error::Unauthenticated(why) => status_of(Code::Unauthenticated, "NOT_SIGNED_IN", why),
+        Error::Throttled { retry_after } => throttled(retry_after),
+        Error::Busy(_) => unavailable("a free turn to check passwords", RETRY_AFTER),
+        Error::NotStarted => unavailable("Postgres", RETRY_AFTER),
+        Error::Store(StoreError::Away(source)) => {
+            tracing::warn!(error = %source, "Postgres is away");
+            unavailable("Postgres", RETRY_AFTER)
+        }
+        Error::Store(error) => {
+            tracing::error!(error = %error, source = error.source().map(tracing::field::display), "a call failed");
+            internal()
+        }
+        Error::Unsealable(error) => {
+            tracing::error!(error = %error, "a call failed");
+            internal()
+        }
+    }
+}
+
+fn throttled(retry_after: Duration) -> Status {
+    let mut details = ErrorDetails::with_error_info("TOO_MANY_ATTEMPTS", "keymeter", HashMap::new());
+    details.set_retry_info(Some(retry_after));
+    let message = format!("too many wrong passwords; try again in {} s", retry_after.as_secs().max(1));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}

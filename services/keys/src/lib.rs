@@ -1,0 +1,167 @@
+//! The keys service: workspaces, accounts, sessions and keys in Postgres, and the key feed to every edge.
+//! Never touches ClickHouse.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use access::Verifier;
+use boot::{Health, Need};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub mod activity;
+pub mod bootstrap;
+pub mod caller;
+pub mod config;
+pub mod error;
+pub mod feed;
+pub mod fields;
+pub mod grpc;
+pub mod key;
+pub mod lifecycle;
+pub mod metrics;
+pub mod nats;
+pub mod page;
+pub mod password;
+pub mod seal;
+pub mod sessions;
+pub mod signing;
+pub mod store;
+pub mod sweep;
+pub mod throttle;
+pub mod token;
+pub mod workspaces;
+
+use config::Config;
+use lifecycle::Keys;
+use metrics::Metrics;
+use seal::Kek;
+use sessions::Sessions;
+use signing::{Signing, SigningCell};
+use store::Store;
+use workspaces::Workspaces;
+
+/// Between two looks at Postgres.
+const PING_EVERY: Duration = Duration::from_secs(2);
+
+/// Serves until `shutdown`, then lets running calls end. Postgres and NATS may come and go.
+///
+/// # Errors
+/// A database URL that is none; a Postgres that refuses for good; a key-encryption key that does not open what
+/// Postgres holds.
+pub async fn run(
+    config: &Config,
+    kek: Kek,
+    listener: TcpListener,
+    health: Health,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let store = Store::new(&config.database_url)?;
+    let metrics = Metrics::new(&boot::meter());
+    let (kek, signing, verifier) = (Arc::new(kek), Arc::new(SigningCell::new()), Verifier::default());
+    let (postgres, nats) = (health.need("postgres"), health.need("nats"));
+
+    let routes = grpc::routes(grpc::Parts {
+        keys: Keys::new(store.clone(), Arc::clone(&kek)),
+        workspaces: Workspaces::new(store.clone(), Arc::clone(&kek)),
+        sessions: Sessions::new(store.clone(), Arc::clone(&signing)),
+        signing: Arc::clone(&signing),
+        verifier: verifier.clone(),
+        metrics: metrics.clone(),
+    });
+    let serving = grpc_server::serve(
+        listener,
+        routes,
+        proto::DESCRIPTORS,
+        health,
+        grpc::SERVICE_NAMES,
+        shutdown.clone(),
+    );
+    let working = Box::pin(async {
+        // Started calls may still need all of this while they drain, so it ends only after them.
+        let never = CancellationToken::new();
+        let opened = open(&store, &kek, &postgres, &never).await?;
+        opened.teach(&verifier);
+        signing.get_or_init(|| opened);
+        tokio::join!(
+            watch_postgres(&store, &postgres),
+            follow_nats(&store, config, &nats, &metrics, &never),
+            sweep::run(store.clone(), never.clone()),
+        );
+        Ok::<(), anyhow::Error>(())
+    });
+    tokio::select! {
+        served = serving => served?,
+        worked = working => worked?,
+    }
+    store.close().await;
+    Ok(())
+}
+
+/// Brings the tables of Postgres up to date.
+///
+/// # Errors
+/// If Postgres is away or refuses.
+pub async fn migrate(config: &Config) -> anyhow::Result<()> {
+    Ok(Store::new(&config.database_url)?.migrate().await?)
+}
+
+/// Tables and signing keys, however long Postgres takes to come.
+async fn open(
+    store: &Store,
+    kek: &Kek,
+    need: &Need,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Signing> {
+    let attempt = async || {
+        let opened = async {
+            store.migrate().await?;
+            Signing::open(store, kek).await
+        };
+        match opened.await {
+            Err(error) if bootstrap::is_away(&error) => Err(error),
+            done => Ok(done),
+        }
+    };
+    match boot::retry("prepare Postgres", need, shutdown, attempt).await {
+        Some(opened) => opened,
+        None => anyhow::bail!("asked to stop before Postgres was there"),
+    }
+}
+
+async fn follow_nats(
+    store: &Store,
+    config: &Config,
+    need: &Need,
+    metrics: &Metrics,
+    shutdown: &CancellationToken,
+) {
+    let Some(connection) = nats::connect(&config.nats_url, need, shutdown).await else { return };
+    let nats::Connection { context, connected } = connection;
+    tokio::join!(
+        feed::run(store.clone(), context.clone(), connected, need.clone(), metrics.clone(), shutdown.clone()),
+        activity::run(store.clone(), context, metrics.clone(), shutdown.clone()),
+    );
+}
+
+/// Tells whether Postgres answers, for as long as it is polled.
+async fn watch_postgres(store: &Store, need: &Need) -> Infallible {
+    let mut away = false;
+    loop {
+        tokio::time::sleep(PING_EVERY).await;
+        match store.ping().await {
+            Ok(()) => {
+                need.up();
+                if std::mem::take(&mut away) {
+                    tracing::info!("Postgres is back");
+                }
+            }
+            Err(error) => {
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                if !std::mem::replace(&mut away, true) {
+                    tracing::warn!(reason, "Postgres is away: calls are answered with UNAVAILABLE");
+                }
+                need.down(reason);
+            }
+        }
+    }
+}

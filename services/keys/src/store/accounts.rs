@@ -1,0 +1,59 @@
+//! Accounts of people.
+
+use domain::AccountId;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Store, StoreError, Tx};
+
+impl Store {
+    /// The account of a lower-case e-mail address, with its password's hash.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn account(&self, email: &str) -> Result<Option<(AccountId, String)>, StoreError> {
+        let row: Option<(Uuid, String)> =
+            sqlx::query_as("select account_id, password_hash from accounts where email = $1")
+                .bind(email)
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(row.map(|(id, hash)| (AccountId::from_uuid(id), hash)))
+    }
+}
+
+impl Tx {
+    /// The id of an account.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn account_id(&mut self, email: &str) -> Result<Option<AccountId>, StoreError> {
+        let id = sqlx::query_scalar("select account_id from accounts where email = $1")
+            .bind(email)
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        Ok(id.map(AccountId::from_uuid))
+    }
+
+    /// Adds an account.
+    ///
+    /// # Errors
+    /// If Postgres does not answer, or the address has one.
+    pub async fn add_account(
+        &mut self,
+        account_id: AccountId,
+        email: &str,
+        password_hash: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let sql =
+            "insert into accounts (account_id, email, password_hash, create_time) values ($1, $2, $3, $4)";
+        sqlx::query(sql)
+            .bind(account_id.as_uuid())
+            .bind(email)
+            .bind(password_hash)
+            .bind(now)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+}

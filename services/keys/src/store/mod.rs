@@ -1,0 +1,152 @@
+//! Everything that is said to Postgres; this folder alone names its driver. Reads are methods of [`Store`],
+//! writes are methods of [`Tx`], which holds until it is committed.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{
+    Error as E, PgPool, Postgres, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub mod accounts;
+pub mod activity;
+pub mod audit;
+pub mod idempotency;
+pub mod keys;
+pub mod outbox;
+pub mod secrets;
+pub mod service_tokens;
+pub mod sessions;
+pub mod sign_in_attempts;
+pub mod signing_keys;
+pub mod workspaces;
+
+const CONNECTIONS_MAX: u32 = 16;
+/// Longest wait for a connection: after it a caller hears that Postgres is away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest time for one statement, as Postgres reads it.
+const STATEMENT_TIMEOUT: &str = "10s";
+/// Longest wait for another transaction's row.
+const LOCK_TIMEOUT: &str = "5s";
+
+/// Postgres, reached when it is first needed. Clones share the connections.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+/// A transaction; undone unless it is committed.
+pub struct Tx {
+    inner: Transaction<'static, Postgres>,
+}
+
+/// Why Postgres gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It can not be reached, is stopping, or has no room: worth another try.
+    #[error("Postgres is away")]
+    Away(#[source] E),
+    /// It refused.
+    #[error("Postgres refused a statement")]
+    Refused(#[source] E),
+    /// A row does not hold what we write.
+    #[error("Postgres holds a damaged {0}")]
+    Damaged(&'static str),
+}
+
+impl From<E> for StoreError {
+    fn from(error: E) -> Self {
+        // Connection lost (08), out of room (53), cancelled or stopping (57), deadlock or conflict (40), lock
+        // not had in time (55).
+        let passing = |code: &str| ["08", "40", "53", "55", "57"].iter().any(|class| code.starts_with(class));
+        match &error {
+            E::Io(_) | E::Tls(_) | E::Protocol(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
+                Self::Away(error)
+            }
+            E::Database(database) if database.code().is_some_and(|code| passing(&code)) => Self::Away(error),
+            _ => Self::Refused(error),
+        }
+    }
+}
+
+impl Store {
+    /// The Postgres at a `postgres://` URL. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// If the URL is none.
+    pub fn new(database_url: &SecretString) -> anyhow::Result<Self> {
+        let url = database_url.expose_secret();
+        // The driver takes any scheme, and its own message may hold the password.
+        let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
+        let options: Option<PgConnectOptions> = is_postgres.then(|| url.parse().ok()).flatten();
+        let options = options.context(
+            "the database URL (--database-url, KEYMETER_KEYS_DATABASE_URL) must be of the form \
+             postgres://user@host/database",
+        )?;
+        let options = options
+            .application_name("keymeter-keys")
+            .options([("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)]);
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    /// Brings the tables up to date; several at once wait for each other.
+    ///
+    /// # Errors
+    /// If Postgres is away, or its tables are of a newer version than this program.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        sqlx::migrate!().run(&self.pool).await.map_err(|error| match error {
+            sqlx::migrate::MigrateError::Execute(error) => error.into(),
+            other => StoreError::Refused(E::Migrate(Box::new(other))),
+        })
+    }
+
+    /// Whether Postgres answers.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("select 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Starts a transaction.
+    ///
+    /// # Errors
+    /// If Postgres is away.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        Ok(Tx { inner: self.pool.begin().await? })
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Tx {
+    /// Makes what was written last.
+    ///
+    /// # Errors
+    /// If Postgres could not; what was written may or may not last if it went away meanwhile.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.inner.commit().await?)
+    }
+
+    /// Waits until no other transaction holds the lock of this name, and holds it until the end.
+    ///
+    /// # Errors
+    /// If it is not had in time.
+    pub async fn lock(&mut self, name: &str) -> Result<(), StoreError> {
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(name)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+//! Sessions of people.
+
+use domain::AccountId;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::sessions::Session;
+
+impl Store {
+    /// Adds a session under its token's hash.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn add_session(
+        &self,
+        token_hash: &[u8],
+        account_id: AccountId,
+        now: OffsetDateTime,
+        expire_time: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let sql = "insert into sessions (token_hash, account_id, create_time, last_used_time, expire_time)
+                   values ($1, $2, $3, $3, $4)";
+        sqlx::query(sql)
+            .bind(token_hash)
+            .bind(account_id.as_uuid())
+            .bind(now)
+            .bind(expire_time)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// A session, whether it has ended or not.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn session(&self, token_hash: &[u8]) -> Result<Option<Session>, StoreError> {
+        let sql = "select account_id, email, last_used_time, expire_time
+                   from sessions join accounts using (account_id) where token_hash = $1";
+        let row: Option<(Uuid, String, OffsetDateTime, OffsetDateTime)> =
+            sqlx::query_as(sql).bind(token_hash).fetch_optional(&self.pool).await?;
+        Ok(row.map(|(account_id, email, last_used_time, expire_time)| Session {
+            account_id: AccountId::from_uuid(account_id),
+            email,
+            last_used_time,
+            expire_time,
+        }))
+    }
+
+    /// Notes that a session was used.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn use_session(&self, token_hash: &[u8], now: OffsetDateTime) -> Result<(), StoreError> {
+        sqlx::query(
+            "update sessions set last_used_time = greatest(last_used_time, $2) where token_hash = $1",
+        )
+        .bind(token_hash)
+        .bind(now)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Removes a session, if it is there.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn remove_session(&self, token_hash: &[u8]) -> Result<(), StoreError> {
+        sqlx::query("delete from sessions where token_hash = $1")
+            .bind(token_hash)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Removes the sessions that ended before `now`, by age or by being idle since before `idle_since`.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn sweep_sessions(
+        &self,
+        now: OffsetDateTime,
+        idle_since: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        sqlx::query("delete from sessions where expire_time <= $1 or last_used_time <= $2")
+            .bind(now)
+            .bind(idle_since)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}

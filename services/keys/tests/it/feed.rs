@@ -1,0 +1,169 @@
+//! The key feed: every change reaches the bucket, in the order of commits, whatever NATS forgets.
+
+use bytes::Bytes;
+use domain::{Environment, KeyId, Secret, SecretHash, SecretId};
+use keys::{
+    caller::Caller,
+    key::{Created, Key as Model, KeyEvent},
+    store::secrets::NewSecret,
+};
+use parts::eventually;
+use prost::Message as _;
+use proto::{
+    events::{KeyFeedEntry, KeyState},
+    keys::{DeleteKeyRequest, Key, UpdateKeyRequest},
+    resource::parse_workspace_name,
+};
+use time::OffsetDateTime;
+
+use crate::harness::Running;
+
+async fn rename(run: &Running, key: &Key, display_name: &str) -> Key {
+    let key = Key { name: key.name.clone(), display_name: display_name.into(), ..Key::default() };
+    let request = UpdateKeyRequest { key: Some(key), update_mask: None };
+    run.keys().update_key(run.ask(request)).await.unwrap().into_inner()
+}
+
+async fn outbox_is_empty(run: &Running) {
+    let store = run.store();
+    eventually("the outbox is empty", async || store.outbox_rows().await.unwrap() == 0).await;
+}
+
+#[tokio::test]
+async fn a_key_committed_late_is_relayed_late_and_not_skipped() {
+    let run = Running::start().await;
+    let store = run.store();
+    let secret = Secret::generate(Environment::Live);
+    let (key_id, secret_id) = (KeyId::generate(), SecretId::generate());
+    let created = Created {
+        display_name: "late".into(),
+        description: String::new(),
+        environment: Environment::Live,
+        expire_time: None,
+        start: secret.start().into(),
+        secret_id: secret_id.to_string(),
+        secret_hash: secret.hash().to_string(),
+    };
+    let workspace_id = parse_workspace_name(&run.workspace).unwrap();
+    let key = Model::created(workspace_id, key_id, &created, OffsetDateTime::now_utc());
+    let caller = Caller { actor: "test".into(), address: None };
+    let mut held = store.begin().await.unwrap();
+    held.record(&key, &KeyEvent::Created(created), &caller).await.unwrap();
+    let new = NewSecret { secret_id, key_id, key_version: 1, hash: secret.hash(), sealed: vec![1] };
+    held.add_secret(&new).await.unwrap();
+    held.feed(key_id).await.unwrap();
+
+    // Later rows are neither held up nor do they make the relay pass over the one that is still open.
+    let mut newest = 0;
+    for i in 0..5 {
+        let made = run.make(&format!("key {i}")).await;
+        let entry = run.fed(&made.secret, |_| true).await;
+        assert!(entry.feed_version > newest);
+        newest = entry.feed_version;
+    }
+    outbox_is_empty(&run).await;
+    let bucket = run.bucket().await;
+    assert!(bucket.get(secret.hash().to_string()).await.unwrap().is_none());
+    held.commit().await.unwrap();
+    let entry = run.fed(secret.reveal(), |_| true).await;
+    assert_eq!(entry.feed_version, newest + 1, "in the order of commits");
+}
+
+#[tokio::test]
+async fn a_nats_that_forgot_everything_is_filled_again() {
+    let mut run = Running::start().await;
+    let (live, gone) = (run.make("live").await, run.make("gone").await);
+    let live_key = rename(&run, live.key.as_ref().unwrap(), "alive").await;
+    let name = gone.key.unwrap().name;
+    run.keys().delete_key(run.ask(DeleteKeyRequest { name, etag: String::new() })).await.unwrap();
+    let before = [
+        run.fed(&live.secret, |entry| entry.version == 2).await,
+        run.fed(&gone.secret, |entry| entry.version == 2).await,
+    ];
+    outbox_is_empty(&run).await;
+    run.nats.stop().await;
+    run.nats.wipe();
+    run.nats.restart().await;
+    let after = [
+        run.fed(&live.secret, |entry| entry.version == 2).await,
+        run.fed(&gone.secret, |entry| entry.version == 2).await,
+    ];
+    assert_eq!(after, before);
+    assert_eq!(after[1].state(), KeyState::Deleted);
+    // And the feed goes on.
+    rename(&run, &live_key, "still alive").await;
+    let next = run.fed(&live.secret, |entry| entry.version == 3).await;
+    assert!(next.feed_version > before.iter().map(|entry| entry.feed_version).max().unwrap());
+}
+
+#[tokio::test]
+async fn a_nats_that_went_back_in_time_is_filled_again() {
+    let run = Running::start().await;
+    let (kept, lost) = (run.make("kept").await, run.make("lost").await);
+    let known = run.fed(&kept.secret, |_| true).await;
+    let entry = run.fed(&lost.secret, |_| true).await;
+    outbox_is_empty(&run).await;
+    // As after a restart on older data: an entry is not there, and the stream is behind what was written.
+    let bucket = run.bucket().await;
+    bucket.purge(SecretHash::of(&lost.secret).to_string()).await.unwrap();
+    let _ = run.postgres.query("update feed_state set bucket_sequence = bucket_sequence + 100");
+    assert_eq!(run.fed(&lost.secret, |_| true).await, entry);
+    assert_eq!(run.fed(&kept.secret, |_| true).await, known);
+}
+
+#[tokio::test]
+async fn an_older_entry_replaces_no_newer_one() {
+    let run = Running::start().await;
+    let made = run.make("a").await;
+    let entry = run.fed(&made.secret, |_| true).await;
+    outbox_is_empty(&run).await;
+    let bucket = run.bucket().await;
+    let hash = SecretHash::of(&made.secret).to_string();
+    // Somebody else writes, so that the relay's own write is refused and it has to look again.
+    let newer = KeyFeedEntry { version: 3, ..entry };
+    bucket.put(hash.clone(), Bytes::from(newer.encode_to_vec())).await.unwrap();
+    let key = rename(&run, made.key.as_ref().unwrap(), "version 2").await;
+    outbox_is_empty(&run).await;
+    let held = KeyFeedEntry::decode(bucket.get(hash).await.unwrap().unwrap()).unwrap();
+    assert_eq!(held, newer);
+    rename(&run, &key, "version 3").await;
+    rename(&run, &key, "version 4").await;
+    run.fed(&made.secret, |entry| entry.version == 4).await;
+}
+
+#[tokio::test]
+async fn of_two_services_one_relays_and_the_other_takes_over() {
+    let run = Running::start().await;
+    let second = crate::harness::serve(&run.postgres.url(), &run.nats.url(), &run.folder).await;
+    eventually("the second is ready", async || *second.health.ready().borrow()).await;
+    let made = run.make("a").await;
+    run.fed(&made.secret, |_| true).await;
+    run.service.shutdown.cancel();
+    let mut keys = proto::keys::keys_service_client::KeysServiceClient::new(second.channel.clone());
+    let key = Key { name: made.key.unwrap().name, display_name: "b".into(), ..Key::default() };
+    let request = UpdateKeyRequest { key: Some(key), update_mask: None };
+    keys.update_key(run.ask(request)).await.expect("a token of the first is good at the second");
+    run.fed(&made.secret, |entry| entry.version == 2).await;
+}
+
+#[tokio::test]
+async fn many_changes_at_once_all_arrive() {
+    let run = Running::start().await;
+    let made = futures_util::future::join_all((0..40).map(async |i: usize| {
+        let made = run.make(&format!("key {i}")).await;
+        let key = rename(&run, made.key.as_ref().unwrap(), "renamed").await;
+        if i.is_multiple_of(2) {
+            let request = DeleteKeyRequest { name: key.name, etag: String::new() };
+            run.keys().delete_key(run.ask(request)).await.unwrap();
+        }
+        (i, made.secret)
+    }))
+    .await;
+    let mut places = std::collections::HashSet::new();
+    for (i, secret) in made {
+        let version = if i.is_multiple_of(2) { 3 } else { 2 };
+        let entry = run.fed(&secret, |entry| entry.version == version).await;
+        assert_eq!(entry.state() == KeyState::Deleted, i.is_multiple_of(2));
+        assert!(places.insert(entry.feed_version), "each has a place of its own");
+    }
+}

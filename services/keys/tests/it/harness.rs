@@ -1,0 +1,216 @@
+//! The service in this process, with a Postgres and a NATS of its own.
+
+use std::path::PathBuf;
+
+use async_nats::jetstream::{self, kv};
+use boot::Health;
+use clap::Parser as _;
+use domain::{KeyId, SecretHash, WorkspaceId};
+use keys::{
+    bootstrap,
+    config::{Bootstrap, Config},
+    seal::Kek,
+    store::Store,
+};
+use parts::{Nats, Postgres, eventually};
+use prost::Message as _;
+use proto::{
+    events::KeyFeedEntry,
+    keys::{
+        CreateKeyRequest, CreateKeyResponse, ExchangeTokenRequest, Key, SignInRequest,
+        keys_service_client::KeysServiceClient, sessions_service_client::SessionsServiceClient,
+        workspaces_service_client::WorkspacesServiceClient,
+    },
+    nats::KEYS_BY_HASH_BUCKET,
+    resource::{parse_key_name, workspace_name},
+};
+use tokio::{net::TcpListener, runtime::Builder, sync::oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Request, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+
+pub(crate) const EMAIL: &str = "ada@example.org";
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// A running service with one person, one workspace and one service token.
+pub(crate) struct Running {
+    pub(crate) postgres: Postgres,
+    pub(crate) nats: Nats,
+    pub(crate) service: Served,
+    pub(crate) folder: tempfile::TempDir,
+    /// `workspaces/…`
+    pub(crate) workspace: String,
+    /// Of the person.
+    pub(crate) admin: String,
+    /// Of the service.
+    pub(crate) machine: String,
+}
+
+/// One keys service.
+pub(crate) struct Served {
+    pub(crate) channel: Channel,
+    pub(crate) health: Health,
+    pub(crate) shutdown: CancellationToken,
+    /// What it ended with.
+    pub(crate) task: oneshot::Receiver<anyhow::Result<()>>,
+    _killed_on_drop: DropGuard,
+}
+
+impl Running {
+    pub(crate) async fn start() -> Self {
+        let (postgres, nats) = tokio::join!(Postgres::start(), Nats::start());
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("kek"), "5a".repeat(32)).unwrap();
+        let workspace_id = add_person(&postgres, &folder, EMAIL, "Analytical Engines").await;
+        let service = serve(&postgres.url(), &nats.url(), &folder).await;
+        eventually("the service is ready", async || *service.health.ready().borrow()).await;
+        let mut sessions = SessionsServiceClient::new(service.channel.clone());
+        let admin = sign_in(&mut sessions, EMAIL).await.unwrap().access_token.unwrap().token;
+        let service_token = std::fs::read_to_string(token_file(&folder, EMAIL)).unwrap();
+        let exchanged = sessions.exchange_token(ExchangeTokenRequest { service_token }).await.unwrap();
+        let machine = exchanged.into_inner().access_token.unwrap().token;
+        let workspace = workspace_name(workspace_id);
+        Self { postgres, nats, service, folder, workspace, admin, machine }
+    }
+
+    pub(crate) fn keys(&self) -> KeysServiceClient<Channel> {
+        KeysServiceClient::new(self.service.channel.clone())
+    }
+
+    pub(crate) fn workspaces(&self) -> WorkspacesServiceClient<Channel> {
+        WorkspacesServiceClient::new(self.service.channel.clone())
+    }
+
+    pub(crate) fn sessions(&self) -> SessionsServiceClient<Channel> {
+        SessionsServiceClient::new(self.service.channel.clone())
+    }
+
+    /// A request of the person.
+    pub(crate) fn ask<T>(&self, message: T) -> Request<T> {
+        bearer(&self.admin, message)
+    }
+
+    /// Makes a key of that name.
+    pub(crate) async fn make(&self, display_name: &str) -> CreateKeyResponse {
+        let key = Key { display_name: display_name.into(), ..Key::default() };
+        let request =
+            CreateKeyRequest { parent: self.workspace.clone(), key: Some(key), ..Default::default() };
+        self.keys().create_key(self.ask(request)).await.unwrap().into_inner()
+    }
+
+    /// Another person in a workspace of their own: its name and an access token.
+    pub(crate) async fn add_tenant(&self, email: &str) -> (String, String) {
+        let workspace_id = add_person(&self.postgres, &self.folder, email, "Elsewhere").await;
+        let signed_in = sign_in(&mut self.sessions(), email).await.unwrap();
+        (workspace_name(workspace_id), signed_in.access_token.unwrap().token)
+    }
+
+    pub(crate) async fn bucket(&self) -> kv::Store {
+        let context = jetstream::new(async_nats::connect(self.nats.url()).await.unwrap());
+        eventually("the bucket", async || context.get_key_value(KEYS_BY_HASH_BUCKET).await.ok()).await
+    }
+
+    /// What edges know of a secret, once it is what is wanted.
+    pub(crate) async fn fed(&self, secret: &str, wanted: impl Fn(&KeyFeedEntry) -> bool) -> KeyFeedEntry {
+        let bucket = self.bucket().await;
+        let hash = SecretHash::of(secret).to_string();
+        eventually("the feed's entry", async || {
+            let value = bucket.get(hash.clone()).await.ok().flatten()?;
+            KeyFeedEntry::decode(value).ok().filter(&wanted)
+        })
+        .await
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        Store::new(&self.postgres.url().into()).unwrap()
+    }
+}
+
+/// The service, on a port that the system chooses; ready or not.
+pub(crate) async fn serve(database_url: &str, nats_url: &str, folder: &tempfile::TempDir) -> Served {
+    let config =
+        Config::try_parse_from(["keys", "--database-url", database_url, "--nats-url", nats_url]).unwrap();
+    let kek = Kek::read(&folder.path().join("kek")).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let channel = format!("http://{}", listener.local_addr().unwrap());
+    let channel = Channel::from_shared(channel).unwrap().connect_lazy();
+    let (health, shutdown, kill) = (Health::default(), CancellationToken::new(), CancellationToken::new());
+    // Not ready until the service, which starts on another thread, says so.
+    for part in ["postgres", "nats"] {
+        let _ = health.need(part);
+    }
+    let (its_health, its_shutdown, killed) = (health.clone(), shutdown.clone(), kill.clone());
+    let (tell, task) = oneshot::channel();
+    // A runtime of its own, as in a process of its own.
+    std::thread::spawn(move || {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let ended = runtime.block_on(killed.run_until_cancelled(async {
+            let listener = TcpListener::from_std(listener).unwrap();
+            keys::run(&config, kek, listener, its_health, its_shutdown).await
+        }));
+        runtime.shutdown_background();
+        if let Some(ended) = ended {
+            let _ = tell.send(ended);
+        }
+    });
+    Served { channel, health, shutdown, task, _killed_on_drop: kill.drop_guard() }
+}
+
+/// Runs bootstrap.
+pub(crate) async fn add_person(
+    postgres: &Postgres,
+    folder: &tempfile::TempDir,
+    email: &str,
+    workspace: &str,
+) -> WorkspaceId {
+    let password_file = folder.path().join("password");
+    std::fs::write(&password_file, format!("{PASSWORD}\n")).unwrap();
+    let asked = Bootstrap {
+        email: email.into(),
+        password_file,
+        workspace_name: workspace.into(),
+        service_token_file: token_file(folder, email),
+    };
+    let kek = Kek::read(&folder.path().join("kek")).unwrap();
+    let done = bootstrap::run(&Store::new(&postgres.url().into()).unwrap(), &kek, &asked).await.unwrap();
+    done.workspace_id.parse().unwrap()
+}
+
+pub(crate) fn token_file(folder: &tempfile::TempDir, email: &str) -> PathBuf {
+    folder.path().join(format!("token of {email}"))
+}
+
+pub(crate) async fn sign_in(
+    sessions: &mut SessionsServiceClient<Channel>,
+    email: &str,
+) -> Result<proto::keys::SignInResponse, Status> {
+    let request = SignInRequest { email: email.into(), password: PASSWORD.into() };
+    Ok(sessions.sign_in(request).await?.into_inner())
+}
+
+/// A request with an access token.
+pub(crate) fn bearer<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request
+}
+
+/// The id in a key's name.
+pub(crate) fn key_id(key: &Key) -> KeyId {
+    parse_key_name(&key.name).unwrap().1
+}
+
+/// The reason of an error; each has exactly one.
+pub(crate) fn reason(status: &Status) -> String {
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    assert_eq!(info.domain, "keymeter");
+    info.reason
+}
+
+/// The field that an error names.
+pub(crate) fn field(status: &Status) -> String {
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+    assert_eq!(reason(status), "INVALID_FIELD");
+    status.get_details_bad_request().unwrap().field_violations[0].field.clone()
+}

@@ -1,0 +1,14 @@
+//! The keys service on real parts, through its own port.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod activity;
+mod bootstrap;
+mod feed;
+mod harness;
+mod input;
+mod lives;
+mod outage;
+mod process;
+mod sealed;
+mod sessions;
+mod tenants;

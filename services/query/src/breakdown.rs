@@ -1,0 +1,71 @@
+//! Totals by the values of one dimension, and what is left over.
+
+use proto::{status::invalid, usage as pb};
+use tonic::Status;
+
+use crate::{
+    call::Call, counts::Counts, filter::Filter, freshness::freshness, sql, sql::Dimension,
+    store::BreakdownRow,
+};
+
+const LIMIT_DEFAULT: u32 = 10;
+const LIMIT_MAX: u32 = 1_000;
+
+/// Answers `GetBreakdown`.
+pub(crate) async fn breakdown(call: Call, request: pb::GetBreakdownRequest) -> Result<pb::Breakdown, Status> {
+    let workspace_id = call.claims.workspace(&request.parent)?;
+    let filter = Filter::parse(request.filter)?;
+    let dimension = dimension(request.dimension)?;
+    let limit = limit(request.limit)?;
+    let freshness = freshness(&call).await?;
+    let statement = sql::breakdown(workspace_id, &filter, dimension, limit);
+    let rows = call.store.breakdown(statement, call.deadline).await?;
+    let (listed, other): (Vec<_>, Vec<_>) = rows.into_iter().partition(BreakdownRow::is_listed);
+    let other = other.first();
+    Ok(pb::Breakdown {
+        other: Some(other.map_or_else(Counts::default, BreakdownRow::counts).into()),
+        other_value_count: other.map_or(0, |other| other.value_count),
+        rows: listed
+            .into_iter()
+            .map(|row| pb::BreakdownRow { counts: Some(row.counts().into()), value: row.name })
+            .collect(),
+        freshness: Some(freshness),
+    })
+}
+
+fn dimension(value: i32) -> Result<Dimension, Status> {
+    match pb::Dimension::try_from(value) {
+        Ok(pb::Dimension::Method) => Ok(Dimension::Method),
+        Ok(pb::Dimension::StatusCode) => Ok(Dimension::StatusCode),
+        Ok(pb::Dimension::Route) => Ok(Dimension::Route),
+        Ok(pb::Dimension::Outcome) => Ok(Dimension::Outcome),
+        Ok(pb::Dimension::Unspecified) | Err(_) => {
+            Err(invalid("dimension", "must be METHOD, STATUS_CODE, ROUTE or OUTCOME"))
+        }
+    }
+}
+
+fn limit(value: i32) -> Result<u32, Status> {
+    match u32::try_from(value) {
+        Ok(0) => Ok(LIMIT_DEFAULT),
+        Ok(limit) => Ok(limit.min(LIMIT_MAX)),
+        Err(_) => Err(invalid("limit", "must not be negative")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits() {
+        let limit = |value| limit(value).ok();
+        assert_eq!([limit(0), limit(1), limit(1_000)], [Some(10), Some(1), Some(1_000)]);
+        assert_eq!([limit(1_001), limit(i32::MAX)], [Some(1_000), Some(1_000)]);
+        assert_eq!([limit(-1), limit(i32::MIN)], [None, None]);
+        assert!(super::limit(-1).unwrap_err().message().starts_with("limit: "));
+        for bad in [-1, 0, 5] {
+            assert!(dimension(bad).unwrap_err().message().starts_with("dimension: "));
+        }
+    }
+}

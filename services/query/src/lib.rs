@@ -1,0 +1,95 @@
+//! Answers questions about usage over gRPC from ClickHouse: totals, breakdowns, series, the request log.
+//!
+//! Never writes, and never answers a caller about another workspace than its access token's.
+
+mod breakdown;
+mod call;
+mod config;
+mod counts;
+mod error;
+mod filter;
+mod freshness;
+mod grpc;
+mod log;
+mod metrics;
+mod page_token;
+mod plan;
+mod series;
+mod sql;
+mod store;
+mod summary;
+
+use std::{sync::Mutex, time::Duration};
+
+use access::Verifier;
+use boot::{Health, Need};
+use proto::usage::usage_service_server::{SERVICE_NAME, UsageServiceServer};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Status,
+    service::Routes,
+    transport::{Channel, Endpoint},
+};
+
+pub use config::Config;
+
+use crate::{grpc::Usage, metrics::Metrics, store::Store};
+
+const KEYS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves on `listener` until `shutdown`, then lets running calls end.
+///
+/// Starts at once: until ClickHouse and the signing keys of the keys service are there, calls are answered with
+/// `UNAVAILABLE` and `health` says what is missing.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    health: Health,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let store = Store::new(&config);
+    let verifier = Verifier::default();
+    let following = tokio::spawn(access::follow(
+        verifier.clone(),
+        keys_channel(&config),
+        shutdown.clone(),
+        report_to(health.need("signing keys")),
+    ));
+    let watching = tokio::spawn(store.clone().watch(health.need("clickhouse"), shutdown.clone()));
+    let usage = Usage::new(store, verifier, Metrics::new());
+    let routes = Routes::new(UsageServiceServer::new(usage));
+    let served =
+        grpc_server::serve(listener, routes, proto::DESCRIPTORS, health, &[SERVICE_NAME], shutdown).await;
+    following.abort();
+    watching.abort();
+    served
+}
+
+/// Connects at the first fetch and again after each loss.
+fn keys_channel(config: &Config) -> Channel {
+    Endpoint::from(config.keys_url.clone()).connect_timeout(KEYS_CONNECT_TIMEOUT).connect_lazy()
+}
+
+/// Tells `need` about each fetch of the signing keys, and the log about each change.
+fn report_to(need: Need) -> impl Fn(Result<(), &Status>) + Send {
+    let said = Mutex::new(String::new());
+    move |fetched| {
+        let mut said = said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match fetched {
+            Ok(()) => {
+                tracing::info!("signing keys fetched: access tokens can be checked");
+                need.up();
+            }
+            Err(status) if *said == status.message() => {}
+            Err(status) => {
+                tracing::warn!(reason = status.message(), "waiting for the signing keys of the keys service");
+                need.down(status.message());
+                status.message().clone_into(&mut said);
+            }
+        }
+    }
+}

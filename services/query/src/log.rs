@@ -1,0 +1,161 @@
+//! The request log: pages of it, newest first, and one call by its id.
+
+use domain::{Id, KeyId, Outcome, RequestId, SecretId, WorkspaceId};
+use proto::{resource, status, status::invalid, timestamp, usage as pb};
+use time::OffsetDateTime;
+use tonic::Status;
+
+use crate::{
+    call::Call,
+    filter::Filter,
+    freshness::freshness,
+    page_token::{self, Question},
+    plan, sql,
+    sql::Position,
+    store::CallRow,
+};
+
+const PAGE_SIZE_DEFAULT: u32 = 50;
+const PAGE_SIZE_MAX: u32 = 1_000;
+/// How far a call's time may be from the time in its id: an edge's clock may be off.
+const NEAR_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Answers `ListRequests`.
+pub(crate) async fn list(
+    call: Call,
+    request: pb::ListRequestsRequest,
+) -> Result<pb::ListRequestsResponse, Status> {
+    let workspace_id = call.claims.workspace(&request.parent)?;
+    let question = Question::of(&request.parent, request.filter.as_ref());
+    let filter = Filter::parse(request.filter)?;
+    let page_size = page_size(request.page_size)?;
+    let position = page_token::read(&request.page_token, question)?;
+    let range = plan::rows(&filter.range);
+    if position.is_some_and(|position| !(range.from_ms..range.to_ms).contains(&position.occurred_at_ms)) {
+        return Err(invalid("page_token", "is not a next_page_token of this service"));
+    }
+    let freshness = freshness(&call).await?;
+    // One more than asked for tells whether there is a next page.
+    let statement = sql::page(workspace_id, &filter, position, page_size + 1);
+    let mut rows = call.store.calls(statement, call.deadline).await?;
+    let more = rows.len() > page_size as usize;
+    rows.truncate(page_size as usize);
+    let next_page_token = match rows.last() {
+        Some(last) if more => page_token::write(position_of(last), question),
+        _ => String::new(),
+    };
+    let requests = rows.into_iter().map(|row| to_wire(workspace_id, row)).collect::<Result<_, _>>()?;
+    Ok(pb::ListRequestsResponse { requests, next_page_token, freshness: Some(freshness) })
+}
+
+/// Answers `GetRequest`.
+pub(crate) async fn get(call: Call, request: pb::GetRequestRequest) -> Result<pb::Request, Status> {
+    let (workspace_id, request_id) =
+        resource::parse_request_name(&request.name).map_err(|error| invalid("name", error.to_string()))?;
+    let not_found = || status::not_found("request", &request.name);
+    if !call.claims.owns(workspace_id) {
+        return Err(not_found());
+    }
+    // The time in the id spares looking everywhere, nearly always.
+    for near in [near(request_id).map(Some), Some(None)].into_iter().flatten() {
+        let statement = sql::call(workspace_id, request_id, near);
+        if let Some(row) = call.store.calls(statement, call.deadline).await?.pop() {
+            return to_wire(workspace_id, row);
+        }
+    }
+    Err(not_found())
+}
+
+fn page_size(value: i32) -> Result<u32, Status> {
+    match u32::try_from(value) {
+        Ok(0) => Ok(PAGE_SIZE_DEFAULT),
+        Ok(size) => Ok(size.min(PAGE_SIZE_MAX)),
+        Err(_) => Err(invalid("page_size", "must not be negative")),
+    }
+}
+
+/// Times around the one in the id; `None` if the id has none.
+fn near(request_id: RequestId) -> Option<(i64, i64)> {
+    let (seconds, nanos) = request_id.as_uuid().get_timestamp()?.to_unix();
+    let ms = i64::try_from(seconds).ok()? * 1000 + i64::from(nanos / 1_000_000);
+    Some((ms - NEAR_MS, ms + NEAR_MS))
+}
+
+fn position_of(row: &CallRow) -> Position {
+    Position { occurred_at_ms: ms(row.occurred_at), request_id: Id::from_uuid(row.request_id) }
+}
+
+fn ms(at: OffsetDateTime) -> i64 {
+    at.unix_timestamp() * 1000 + i64::from(at.millisecond())
+}
+
+/// # Errors
+/// `INTERNAL` if the outcome is one that this version does not know.
+fn to_wire(workspace_id: WorkspaceId, row: CallRow) -> Result<pb::Request, Status> {
+    let request_id = RequestId::from_uuid(row.request_id);
+    let Ok(outcome) = row.outcome_name.parse::<Outcome>() else {
+        tracing::error!(outcome = row.outcome_name, "a row has an unknown outcome");
+        return Err(status::internal());
+    };
+    Ok(pb::Request {
+        name: resource::request_name(workspace_id, request_id),
+        key_id: KeyId::from_uuid(row.key_id).to_string(),
+        secret_id: SecretId::from_uuid(row.secret_id).to_string(),
+        client_request_id: row.client_request_id,
+        occurred_at: Some(timestamp::to_proto(row.occurred_at)),
+        ingested_at: Some(timestamp::to_proto(row.ingested_at)),
+        clock_skewed: row.clock_skewed,
+        interrupted: row.interrupted,
+        method: row.method,
+        route: row.route,
+        path: row.path,
+        resource_id: row.resource_id,
+        status_code: row.status_code.into(),
+        outcome: match outcome {
+            Outcome::Completed => pb::Outcome::Completed,
+            Outcome::Failed => pb::Outcome::Failed,
+            Outcome::RateLimited => pb::Outcome::RateLimited,
+        }
+        .into(),
+        origin: row.origin_name,
+        denial: row.denial,
+        limit_name: row.limit_name,
+        latency_us: row.latency_us,
+        request_bytes: row.request_bytes,
+        response_bytes: row.response_bytes,
+        client_ip: row.client_ip.to_canonical().to_string(),
+        user_agent: row.user_agent,
+        region: row.region,
+        trace_id: trace_id(row.trace_id),
+        edge_id: row.edge_id,
+    })
+}
+
+/// Hexadecimal; empty for zeros, which stand for none.
+fn trace_id(bytes: [u8; 16]) -> String {
+    if bytes == [0; 16] { String::new() } else { data_encoding::HEXLOWER.encode(&bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_sizes() {
+        let size = |value| page_size(value).ok();
+        assert_eq!([size(0), size(1), size(1_000)], [Some(50), Some(1), Some(1_000)]);
+        assert_eq!([size(1_001), size(-1)], [Some(1_000), None]);
+        assert!(page_size(-1).unwrap_err().message().starts_with("page_size: "));
+    }
+
+    #[test]
+    fn an_id_is_looked_for_around_its_own_time() {
+        let id = "req_06d6dqo0000000000000000000".parse::<RequestId>().unwrap();
+        assert_eq!(near(id), None, "not a UUIDv7");
+        let before = ms(OffsetDateTime::now_utc());
+        let (from, to) = near(RequestId::generate()).unwrap();
+        let after = ms(OffsetDateTime::now_utc());
+        assert!(((before - NEAR_MS)..=(after - NEAR_MS)).contains(&from));
+        assert_eq!(to - from, 2 * NEAR_MS);
+    }
+}

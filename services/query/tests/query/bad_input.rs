@@ -1,0 +1,91 @@
+//! Every bad field is named in the answer, whichever RPC it was sent to.
+
+use domain::{KeyId, RequestId, WorkspaceId};
+use proto::{resource, usage as pb};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::stack::{Stack, filter, some_days_ago, timestamp};
+
+const DAY_MS: i64 = 86_400_000;
+
+#[track_caller]
+fn assert_names(status: &Status, field: &str) {
+    assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status}");
+    let details = status.get_error_details();
+    assert_eq!(details.bad_request().unwrap().field_violations[0].field, field);
+    let info = details.error_info().unwrap();
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INVALID_FIELD", "keymeter"));
+    assert!(status.message().starts_with(&format!("{field}: ")), "{status}");
+}
+
+#[tokio::test]
+async fn a_bad_filter_is_refused_by_every_rpc() {
+    let stack = Stack::start().await;
+    let (id, at) = (WorkspaceId::generate(), some_days_ago());
+    let good = filter(at, at + DAY_MS);
+    let with = |change: fn(&mut pb::UsageFilter)| {
+        let mut filter = good.clone();
+        change(&mut filter);
+        filter
+    };
+    for (field, bad) in [
+        ("filter.from", with(|f| f.from = None)),
+        ("filter.to", with(|f| f.to = None)),
+        ("filter.to", with(|f| f.to = f.from)),
+        ("filter.to", with(|f| f.to = Some(timestamp(0)))),
+        ("filter.to", filter(at, at + 400 * DAY_MS + 1)),
+        ("filter.key_ids[0]", with(|f| f.key_ids = vec!["key_x".into()])),
+        ("filter.key_ids", with(|f| f.key_ids = vec![KeyId::generate().to_string(); 101])),
+        ("filter.outcomes[0]", with(|f| f.outcomes = vec![0])),
+        ("filter.outcomes[1]", with(|f| f.outcomes = vec![1, 77])),
+        ("filter.methods[0]", with(|f| f.methods = vec!["M".repeat(33)])),
+        ("filter.routes", with(|f| f.routes = vec!["/".into(); 101])),
+        ("filter.status_codes[1]", with(|f| f.status_codes = vec![200, 600])),
+        ("filter.resource_ids", with(|f| f.resource_ids = vec!["1".into(); 101])),
+    ] {
+        let summary = stack.summary(id, bad.clone()).await.unwrap_err();
+        let breakdown = stack.breakdown(id, bad.clone(), pb::Dimension::Route, 0).await.unwrap_err();
+        let series = stack.series(id, bad.clone(), pb::Granularity::Unspecified).await.unwrap_err();
+        let page = stack.page(id, bad, 0, "").await.unwrap_err();
+        for status in [summary, breakdown, series, page] {
+            assert_names(&status, field);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bad_field_of_one_rpc_is_named() {
+    let stack = Stack::start().await;
+    let (id, at) = (WorkspaceId::generate(), some_days_ago());
+    let good = || filter(at, at + DAY_MS);
+    let refused = stack.breakdown(id, good(), pb::Dimension::Unspecified, 0).await.unwrap_err();
+    assert_names(&refused, "dimension");
+    let refused = stack.breakdown(id, good(), pb::Dimension::Method, -1).await.unwrap_err();
+    assert_names(&refused, "limit");
+    let refused = stack.series(id, filter(at, at + 2 * DAY_MS), pb::Granularity::Minute).await.unwrap_err();
+    assert_names(&refused, "granularity");
+    assert_names(&stack.page(id, good(), -1, "").await.unwrap_err(), "page_size");
+    assert_names(&stack.page(id, good(), 0, "x").await.unwrap_err(), "page_token");
+    let request = RequestId::generate();
+    for name in ["", "requests/1", &format!("workspaces/{id}/requests/1"), &format!("{id}/{request}")] {
+        assert_names(&stack.call(id, name).await.unwrap_err(), "name");
+    }
+
+    let mut client = stack.client.clone();
+    let request = pb::GetSummaryRequest { parent: resource::workspace_name(id), filter: None };
+    let refused = client.get_summary(stack.keys.request(id, request)).await.unwrap_err();
+    assert_names(&refused, "filter");
+    for parent in [String::new(), id.to_string(), format!("workspaces/{id}/keys")] {
+        let request = pb::GetSummaryRequest { parent, filter: Some(good()) };
+        let refused = client.get_summary(stack.keys.request(id, request)).await.unwrap_err();
+        assert_names(&refused, "parent");
+    }
+    let request = pb::GetTimeSeriesRequest {
+        parent: resource::workspace_name(id),
+        filter: Some(good()),
+        granularity: 99,
+    };
+    let refused = client.get_time_series(stack.keys.request(id, request)).await.unwrap_err();
+    assert_names(&refused, "granularity");
+}

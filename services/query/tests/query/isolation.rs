@@ -1,0 +1,98 @@
+//! No answer shows a row or a count of another workspace, whatever is asked.
+
+use domain::{KeyId, WorkspaceId};
+use proto::{resource, usage as pb};
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::{
+    events::{self, Event},
+    stack::{Stack, code, filter, some_days_ago, total},
+};
+
+const DAY_MS: i64 = 86_400_000;
+
+#[tokio::test]
+async fn two_workspaces_never_see_each_other() {
+    let stack = Stack::start().await;
+    let (ours, theirs, at) = (WorkspaceId::generate(), WorkspaceId::generate(), some_days_ago());
+    let (our_key, their_key) = (KeyId::generate(), KeyId::generate());
+    let our_calls: Vec<Event> = (0..40).map(|n| Event::new(our_key, at + n * 60_000)).collect();
+    let their_calls: Vec<Event> = (0..90).map(|n| Event::new(their_key, at + n * 30_000)).collect();
+    // Even a key and a request that both claim.
+    let shared = [Event { resource_id: "theirs".into(), ..our_calls[0].clone() }];
+    events::insert(&stack.clickhouse, ours, &our_calls).await;
+    events::insert(&stack.clickhouse, theirs, &their_calls).await;
+    events::insert(&stack.clickhouse, theirs, &shared).await;
+
+    let range = filter(at - DAY_MS, at + DAY_MS);
+    let of = |keys: &[KeyId]| pb::UsageFilter {
+        key_ids: keys.iter().map(ToString::to_string).collect(),
+        ..range.clone()
+    };
+    for (question, expected) in [
+        (of(&[]), 40),
+        (of(&[our_key]), 40),
+        (of(&[their_key]), 0),
+        (of(&[our_key, their_key]), 40),
+        (pb::UsageFilter { resource_ids: vec!["theirs".into()], ..of(&[]) }, 0),
+        (pb::UsageFilter { resource_ids: vec![String::new()], ..of(&[our_key, their_key]) }, 40),
+    ] {
+        let summary = stack.summary(ours, question.clone()).await.unwrap();
+        assert_eq!(total(summary.counts), expected, "{question:?}");
+        let breakdown = stack.breakdown(ours, question.clone(), pb::Dimension::Method, 0).await.unwrap();
+        assert_eq!(breakdown.rows.into_iter().map(|row| total(row.counts)).sum::<u64>(), expected);
+        let series = stack.series(ours, question.clone(), pb::Granularity::QuarterHour).await.unwrap();
+        assert_eq!(series.points.into_iter().map(|point| total(point.counts)).sum::<u64>(), expected);
+        let log = stack.log(ours, &question, 16).await;
+        assert_eq!(log.len() as u64, expected);
+        assert!(
+            log.iter().all(|request| request.key_id == our_key.to_string() && request.resource_id.is_empty())
+        );
+    }
+    assert_eq!(total(stack.summary(theirs, of(&[])).await.unwrap().counts), 91);
+
+    // By its id: under our name, under theirs, and with a token for theirs under our name.
+    let their_request = their_calls[0].request_id;
+    for (token_for, name) in [
+        (ours, resource::request_name(ours, their_request)),
+        (ours, resource::request_name(theirs, their_request)),
+        (theirs, resource::request_name(ours, our_calls[1].request_id)),
+    ] {
+        assert_eq!(code(stack.call(token_for, &name).await), Code::NotFound);
+    }
+    let shared_name = resource::request_name(ours, our_calls[0].request_id);
+    assert_eq!(stack.call(ours, &shared_name).await.unwrap().resource_id, "");
+}
+
+#[tokio::test]
+async fn another_workspace_is_not_found_as_one_that_never_was() {
+    let stack = Stack::start().await;
+    let (ours, theirs, at) = (WorkspaceId::generate(), WorkspaceId::generate(), some_days_ago());
+    events::insert(&stack.clickhouse, theirs, &[Event::new(KeyId::generate(), at)]).await;
+    let (parent, filter) = (resource::workspace_name(theirs), Some(filter(at, at + 1)));
+    let mut client = stack.client.clone();
+    let summary = pb::GetSummaryRequest { parent: parent.clone(), filter: filter.clone() };
+    let breakdown = pb::GetBreakdownRequest {
+        parent: parent.clone(),
+        filter: filter.clone(),
+        dimension: pb::Dimension::Route.into(),
+        limit: 0,
+    };
+    let series = pb::GetTimeSeriesRequest { parent: parent.clone(), filter: filter.clone(), granularity: 0 };
+    let list = pb::ListRequestsRequest { parent, filter, ..Default::default() };
+    let keys = &stack.keys;
+    let refused = [
+        client.get_summary(keys.request(ours, summary.clone())).await.unwrap_err(),
+        client.get_breakdown(keys.request(ours, breakdown)).await.unwrap_err(),
+        client.get_time_series(keys.request(ours, series)).await.unwrap_err(),
+        client.list_requests(keys.request(ours, list)).await.unwrap_err(),
+    ];
+    for status in refused {
+        assert_eq!(status.code(), Code::NotFound);
+        assert_eq!(status.get_details_error_info().unwrap().domain, "keymeter");
+    }
+    // Without a token nobody learns anything.
+    let status = client.get_summary(summary).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+}

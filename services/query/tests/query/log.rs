@@ -1,0 +1,196 @@
+//! The request log: its order, its pages, one call by its id, and every field of a call.
+
+use domain::{KeyId, RequestId, WorkspaceId};
+use proto::{resource, usage as pb};
+use tonic::Code;
+use tonic_types::StatusExt as _;
+use uuid::Uuid;
+
+use crate::{
+    events::{self, Event, request_id_at},
+    stack::{Stack, code, filter, some_days_ago, total},
+};
+
+const HOUR_MS: i64 = 3_600_000;
+
+fn names(page: &pb::ListRequestsResponse) -> Vec<String> {
+    page.requests.iter().map(|request| request.name.clone()).collect()
+}
+
+#[tokio::test]
+async fn new_calls_do_not_shift_pages() {
+    let stack = Stack::start().await;
+    let (workspace_id, at) = (WorkspaceId::generate(), some_days_ago());
+    let keys = [KeyId::generate(), KeyId::generate()];
+    // Many in the same millisecond, over two keys.
+    let calls: Vec<Event> = (0..120).map(|n| Event::new(keys[n % 2], at + n as i64 / 40)).collect();
+    events::insert(&stack.clickhouse, workspace_id, &calls).await;
+    let mut expected: Vec<&Event> = calls.iter().collect();
+    expected.sort_by_key(|event| std::cmp::Reverse((event.at_ms, event.request_id)));
+    let expected: Vec<String> =
+        expected.iter().map(|event| resource::request_name(workspace_id, event.request_id)).collect();
+    let range = filter(at - HOUR_MS, at + HOUR_MS);
+
+    let (mut seen, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = stack.page(workspace_id, range.clone(), 7, &token).await.unwrap();
+        seen.extend(names(&page));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+        let newer = Event::new(keys[0], at + 1_000);
+        events::insert(&stack.clickhouse, workspace_id, &[newer]).await;
+    }
+    assert_eq!(seen, expected);
+
+    // The default size; a page that ends exactly at the end; one beyond the most.
+    let first = stack.page(workspace_id, range.clone(), 0, "").await.unwrap();
+    assert_eq!(first.requests.len(), 50);
+    let all = stack.page(workspace_id, range.clone(), 120 + 17, "").await.unwrap();
+    assert_eq!((all.requests.len(), all.next_page_token.as_str()), (137, ""));
+    let all = stack.page(workspace_id, range, 5_000, "").await.unwrap();
+    assert_eq!((all.requests.len(), all.next_page_token.as_str()), (137, ""));
+}
+
+#[tokio::test]
+async fn a_token_of_another_question_is_refused() {
+    let stack = Stack::start().await;
+    let (workspace_id, other, at) = (WorkspaceId::generate(), WorkspaceId::generate(), some_days_ago());
+    let key_id = KeyId::generate();
+    let calls: Vec<Event> = (0..5).map(|n| Event::new(key_id, at + n)).collect();
+    events::insert(&stack.clickhouse, workspace_id, &calls).await;
+    let range = filter(at, at + HOUR_MS);
+    let token = stack.page(workspace_id, range.clone(), 2, "").await.unwrap().next_page_token;
+    let refused = async |workspace_id, filter, token: &str| {
+        let status = stack.page(workspace_id, filter, 2, token).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "page_token");
+    };
+    refused(other, range.clone(), &token).await;
+    refused(workspace_id, filter(at, at + HOUR_MS + 1), &token).await;
+    refused(workspace_id, pb::UsageFilter { methods: vec!["GET".into()], ..range.clone() }, &token).await;
+    refused(workspace_id, range.clone(), "garbage").await;
+    refused(workspace_id, range.clone(), &token.to_uppercase()).await;
+    // Another page size is the same question.
+    assert_eq!(stack.page(workspace_id, range, 3, &token).await.unwrap().requests.len(), 3);
+}
+
+/// An id that is no UUIDv7.
+const fn timeless_of(number: u128) -> RequestId {
+    RequestId::from_uuid(Uuid::from_u128(number))
+}
+
+const fn latest() -> RequestId {
+    RequestId::from_uuid(Uuid::from_u128((0xffff_ffff_ffff << 80) | (7 << 76) | (0b10 << 62)))
+}
+
+#[tokio::test]
+async fn one_call_is_found_wherever_its_time_is() {
+    let stack = Stack::start().await;
+    let (workspace_id, at) = (WorkspaceId::generate(), some_days_ago());
+    let on_time = Event::new(KeyId::generate(), at);
+    // The edge's clock was wrong by weeks, and an id that holds no time.
+    let skewed = Event { request_id: request_id_at(at - 600 * HOUR_MS), ..Event::new(on_time.key_id, at) };
+    let timeless = Event { request_id: timeless_of(0x1234), ..Event::new(KeyId::generate(), at + 5) };
+    let calls = [on_time, skewed, timeless];
+    events::insert(&stack.clickhouse, workspace_id, &calls).await;
+    for call in &calls {
+        let name = resource::request_name(workspace_id, call.request_id);
+        let found = stack.call(workspace_id, &name).await.unwrap();
+        assert_eq!((found.name, found.key_id), (name, call.key_id.to_string()));
+    }
+    // The last has the latest time that an id can hold, in the year 10889.
+    let nobodys = [RequestId::generate(), timeless_of(u128::MAX), timeless_of(0), latest()];
+    for nobody in nobodys {
+        let name = resource::request_name(workspace_id, nobody);
+        assert_eq!(code(stack.call(workspace_id, &name).await), Code::NotFound, "{nobody}");
+    }
+}
+
+#[tokio::test]
+async fn the_ends_of_time_are_no_error() {
+    let stack = Stack::start().await;
+    let workspace_id = WorkspaceId::generate();
+    let day = 24 * HOUR_MS;
+    let (first, last) = (-62_135_596_800_000, 253_402_300_799_999);
+    for range in [
+        filter(first, first + 400 * day),
+        filter(last - 400 * day, last),
+        filter(first + 1, first + day),
+        filter(last - 1, last),
+        filter(-day, day),
+        filter(4_294_967_295_000 - day, 4_294_967_295_000 + day),
+    ] {
+        let summary = stack.summary(workspace_id, range.clone()).await.unwrap();
+        assert_eq!(total(summary.counts), 0, "{range:?}");
+        let series = stack.series(workspace_id, range.clone(), pb::Granularity::Unspecified).await.unwrap();
+        assert!(!series.points.is_empty());
+        assert!(stack.log(workspace_id, &range, 10).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_call_has_every_field() {
+    let stack = Stack::start().await;
+    let workspace_id = WorkspaceId::from_uuid(Uuid::from_u128(1));
+    stack
+        .clickhouse
+        .query(&format!(
+            "insert into keymeter.request_events (workspace_id, key_id, secret_id, request_id, client_request_id, \
+             occurred_at, ingested_at, clock_skewed, interrupted, method, route, path, resource_id, status_code, \
+             outcome, origin, denial, limit_name, latency_us, request_bytes, response_bytes, client_ip, user_agent, \
+             region, trace_id, edge_id) values ('{0}', '{1}', '{2}', '{3}', 'theirs', now64(3) - 60, now64(3), true, \
+             true, 'PATCH', '/v1/orders/{{id}}', '/v1/orders/7', '7', 429, 'rate_limited', 'edge', 'rate_limited', \
+             'per-minute', 4294967295, 18446744073709551615, 3, '::ffff:192.0.2.7', 'curl/8', 'eu-1', \
+             unhex('000102030405060708090a0b0c0d0e0f'), 'edge_x')",
+            workspace_id.as_uuid(),
+            Uuid::from_u128(2),
+            Uuid::from_u128(3),
+            Uuid::from_u128(4),
+        ))
+        .await;
+    let name = resource::request_name(workspace_id, RequestId::from_uuid(Uuid::from_u128(4)));
+    let mut found = stack.call(workspace_id, &name).await.unwrap();
+    let occurred_at = found.occurred_at.take().unwrap();
+    let ingested_at = found.ingested_at.take().unwrap();
+    assert_eq!(ingested_at.seconds - occurred_at.seconds, 60);
+    insta::assert_debug_snapshot!(found);
+
+    // Zeros stand for no trace, and an address may be IPv6.
+    let calls = [Event::new(KeyId::generate(), some_days_ago())];
+    events::insert(&stack.clickhouse, workspace_id, &calls).await;
+    let name = resource::request_name(workspace_id, calls[0].request_id);
+    let found = stack.call(workspace_id, &name).await.unwrap();
+    assert_eq!((found.trace_id.as_str(), found.client_ip.as_str()), ("", "::"));
+}
+
+#[tokio::test]
+async fn every_answer_says_how_complete_it_is() {
+    let stack = Stack::start().await;
+    let (workspace_id, at) = (WorkspaceId::generate(), some_days_ago());
+    let range = filter(at, at + HOUR_MS);
+    let all = async || {
+        let summary = stack.summary(workspace_id, range.clone()).await.unwrap().freshness.unwrap();
+        let breakdown = stack.breakdown(workspace_id, range.clone(), pb::Dimension::Route, 0).await.unwrap();
+        let series = stack.series(workspace_id, range.clone(), pb::Granularity::Hour).await.unwrap();
+        let page = stack.page(workspace_id, range.clone(), 0, "").await.unwrap();
+        for other in [breakdown.freshness, series.freshness, page.freshness] {
+            assert_eq!(other.as_ref(), Some(&summary));
+        }
+        summary
+    };
+    assert_eq!(all().await, pb::Freshness::default(), "nothing is known");
+    let write = async |values: &str| {
+        stack.clickhouse.query(&format!("insert into keymeter.watermarks values {values}")).await;
+    };
+    write("(0, '2026-11-20 10:00:00.250', [], now64(3)), (1, '1970-01-01 00:00:00', [], now64(3))").await;
+    assert_eq!(all().await.complete_up_to, None, "one shard knows nothing yet");
+    write("(1, '2026-11-20 11:00:00', [('edge_a', '2026-11-20 09:00:00.5')], now64(3) + 1)").await;
+    let known = all().await;
+    let complete_up_to = known.complete_up_to.unwrap();
+    assert_eq!((complete_up_to.seconds, complete_up_to.nanos), (1_795_168_800, 250_000_000));
+    let edge = &known.unaccounted_edges[..];
+    assert_eq!((edge.len(), edge[0].edge_id.as_str()), (1, "edge_a"));
+    assert_eq!(edge[0].since, Some(prost_types::Timestamp { seconds: 1_795_165_200, nanos: 500_000_000 }));
+}

@@ -1,0 +1,220 @@
+//! The session's cookie, and the access tokens that it is traded for. Holds no account and no password; the
+//! truth about a session is in keys.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use aws_lc_rs::digest;
+use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
+use domain::WorkspaceId;
+use proto::keys::{GetWorkspaceRequest, RefreshRequest, SignOutRequest};
+use time::{Duration, OffsetDateTime};
+use tonic::{
+    Status,
+    metadata::{Ascii, MetadataValue},
+};
+
+use crate::{
+    clients::{self, Clients},
+    visit::Reference,
+};
+
+/// Access tokens kept; beyond that the one that ends first goes.
+const CACHED_MAX: usize = 10_000;
+/// An access token is not used in its last half minute, so that it does not end on its way.
+const RENEW_BEFORE: Duration = Duration::seconds(30);
+/// How long a browser keeps the cookie: the longest life of a session.
+const COOKIE_AGE: Duration = Duration::days(30);
+/// Longest cookie that is looked at, in bytes.
+const TOKEN_BYTES_MAX: usize = 512;
+
+/// What the browser holds; whoever has it is signed in.
+#[derive(Clone)]
+pub(crate) struct SessionToken(String);
+
+impl fmt::Debug for SessionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionToken")
+    }
+}
+
+/// Who is signed in, for the few minutes that an access token lasts.
+pub(crate) struct Access {
+    /// `Bearer <token>`
+    pub(crate) bearer: MetadataValue<Ascii>,
+    /// Whose keys are shown.
+    pub(crate) workspace_id: WorkspaceId,
+    /// The workspace's name for people.
+    pub(crate) workspace: String,
+    /// The account's address.
+    pub(crate) email: String,
+    expires: OffsetDateTime,
+}
+
+/// Cookies and the cache of access tokens.
+pub(crate) struct Sessions {
+    clients: Clients,
+    secure: bool,
+    cache: Mutex<HashMap<[u8; 32], Arc<Access>>>,
+}
+
+impl Sessions {
+    /// `secure` if pages are served over https.
+    pub(crate) fn new(clients: Clients, secure: bool) -> Self {
+        Self { clients, secure, cache: Mutex::default() }
+    }
+
+    /// The session that a request's cookies name.
+    #[must_use]
+    pub(crate) fn token(&self, jar: &CookieJar) -> Option<SessionToken> {
+        let value = jar.get(self.cookie_name())?.value();
+        let plausible =
+            (1..=TOKEN_BYTES_MAX).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic());
+        plausible.then(|| SessionToken(value.to_owned()))
+    }
+
+    /// The cookie that starts a session: not for scripts, not for requests from other sites but links.
+    #[must_use]
+    pub(crate) fn cookie(&self, session_token: String) -> Cookie<'static> {
+        Cookie::build((self.cookie_name(), session_token))
+            .path("/")
+            .http_only(true)
+            .same_site(SameSite::Lax)
+            .secure(self.secure)
+            .max_age(COOKIE_AGE)
+            .build()
+    }
+
+    /// The cookie that ends one.
+    #[must_use]
+    pub(crate) fn end_cookie(&self) -> Cookie<'static> {
+        let mut cookie = self.cookie(String::new());
+        cookie.set_max_age(Duration::ZERO);
+        cookie
+    }
+
+    /// Browsers take the `__Host-` prefix only from https, and then only without a domain and for all paths.
+    const fn cookie_name(&self) -> &'static str {
+        if self.secure { "__Host-keymeter" } else { "keymeter_session" }
+    }
+
+    /// An access token of a session, from memory or from keys.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` if the session has ended; whatever else keys says.
+    pub(crate) async fn access(
+        &self,
+        token: &SessionToken,
+        reference: &Reference,
+    ) -> Result<Arc<Access>, Status> {
+        let now = OffsetDateTime::now_utc();
+        let hash = hash(token);
+        if let Some(access) = self.cached(&hash, now) {
+            return Ok(access);
+        }
+        let access = Arc::new(self.refresh(token, reference).await?);
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        make_room(&mut cache, now);
+        cache.insert(hash, Arc::clone(&access));
+        Ok(access)
+    }
+
+    /// Drops the access token of a session, so that the next request asks keys anew.
+    pub(crate) fn forget(&self, token: &SessionToken) {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash(token));
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// What keys says; the session's access token is forgotten in any case.
+    pub(crate) async fn end(&self, token: &SessionToken, reference: &Reference) -> Result<(), Status> {
+        self.forget(token);
+        let request = clients::open(SignOutRequest { session_token: token.0.clone() }, reference);
+        self.clients.sessions.clone().sign_out(request).await.map(drop)
+    }
+
+    fn cached(&self, hash: &[u8; 32], now: OffsetDateTime) -> Option<Arc<Access>> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.get(hash).filter(|access| now < access.expires - RENEW_BEFORE).cloned()
+    }
+
+    async fn refresh(&self, token: &SessionToken, reference: &Reference) -> Result<Access, Status> {
+        let message = RefreshRequest { session_token: token.0.clone(), workspace: String::new() };
+        let answer =
+            self.clients.sessions.clone().refresh(clients::open(message, reference)).await?.into_inner();
+        let access = answer.access_token.unwrap_or_default();
+        let workspace_id = proto::resource::parse_workspace_name(&answer.workspace)
+            .map_err(|error| Status::internal(error.to_string()))?;
+        let mut bearer: MetadataValue<Ascii> =
+            format!("Bearer {}", access.token).parse().map_err(|_| Status::internal("not a token"))?;
+        bearer.set_sensitive(true);
+        let expires = access.expire_time.as_ref().and_then(proto::timestamp::from_proto);
+        let expires = expires.ok_or_else(|| Status::internal("a token without an end"))?;
+        let mut access = Access {
+            bearer,
+            workspace_id,
+            workspace: workspace_id.to_string(),
+            email: answer.email,
+            expires,
+        };
+        let request = clients::authorized(GetWorkspaceRequest { name: answer.workspace }, &access, reference);
+        // Without its name the workspace is shown by its id.
+        if let Ok(workspace) = self.clients.workspaces.clone().get_workspace(request).await {
+            access.workspace = workspace.into_inner().display_name;
+        }
+        Ok(access)
+    }
+}
+
+fn make_room(cache: &mut HashMap<[u8; 32], Arc<Access>>, now: OffsetDateTime) {
+    if cache.len() < CACHED_MAX {
+        return;
+    }
+    cache.retain(|_, access| now < access.expires);
+    if cache.len() >= CACHED_MAX
+        && let Some(first) = cache.iter().min_by_key(|(_, access)| access.expires).map(|(hash, _)| *hash)
+    {
+        cache.remove(&first);
+    }
+}
+
+/// What the cache knows a session by: a copy of its keys signs nobody in.
+fn hash(token: &SessionToken) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, token.0.as_bytes());
+    digest.as_ref().try_into().expect("SHA-256 gives 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_bounded_and_drops_what_ends_first() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let access = |seconds| {
+            Arc::new(Access {
+                bearer: MetadataValue::from_static("Bearer x"),
+                workspace_id: WorkspaceId::generate(),
+                workspace: String::new(),
+                email: String::new(),
+                expires: now + Duration::seconds(seconds),
+            })
+        };
+        let key = |at: i64| {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&at.to_le_bytes());
+            key
+        };
+        let full = i64::try_from(CACHED_MAX).unwrap();
+        let mut cache: HashMap<_, _> = (1..=full).map(|at| (key(at), access(at))).collect();
+        make_room(&mut cache, now);
+        assert_eq!((cache.len(), cache.contains_key(&key(1))), (CACHED_MAX - 1, false));
+        cache.insert(key(0), access(1));
+        make_room(&mut cache, now + Duration::seconds(100));
+        assert_eq!(cache.len(), CACHED_MAX - 100, "what has ended goes first");
+    }
+}

@@ -1,0 +1,454 @@
+//! In-memory keys and query behind real gRPC servers: enough to answer what pages ask, and to fail on demand.
+//! Usage is computed from a list of calls under the real filter, so that a page's numbers can be wrong.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use domain::{KeyId, RequestId, WorkspaceId};
+use prost_types::Timestamp;
+use proto::{
+    keys::{
+        self as k, keys_service_server::KeysServiceServer, sessions_service_server::SessionsServiceServer,
+        workspaces_service_server::WorkspacesServiceServer,
+    },
+    resource,
+    usage::{self as u, usage_service_server::UsageServiceServer},
+};
+use time::{Duration, OffsetDateTime};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
+
+pub(crate) const EMAIL: &str = "admin@example.com";
+pub(crate) const PASSWORD: &str = "correct horse";
+pub(crate) const SECRET: &str = "km_test_0123456789ABCDEFGHIJKLMNOPQRST3J9H8X";
+
+/// What the fakes know; tests change it at will.
+pub(crate) struct State {
+    pub(crate) workspace_id: WorkspaceId,
+    pub(crate) keys: Vec<k::Key>,
+    pub(crate) requests: Vec<u::Request>,
+    pub(crate) freshness: u::Freshness,
+    /// Open sessions.
+    pub(crate) sessions: Vec<String>,
+    /// RPC → what it answers instead.
+    pub(crate) failures: HashMap<&'static str, Status>,
+    /// Names of RPCs in the order of their calls.
+    pub(crate) calls: Vec<&'static str>,
+    /// Lifetime of access tokens.
+    pub(crate) access_life: Duration,
+}
+
+#[derive(Clone)]
+pub(crate) struct Fakes(pub(crate) Arc<Mutex<State>>);
+
+impl Fakes {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            workspace_id: WorkspaceId::generate(),
+            keys: Vec::new(),
+            requests: Vec::new(),
+            freshness: u::Freshness::default(),
+            sessions: Vec::new(),
+            failures: HashMap::new(),
+            calls: Vec::new(),
+            access_life: Duration::minutes(5),
+        })))
+    }
+
+    /// Serves both services on one free port.
+    pub(crate) async fn serve(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        self.serve_on(listener);
+        addr
+    }
+
+    pub(crate) fn serve_on(&self, listener: TcpListener) {
+        let (_, health) = tonic_health::server::health_reporter();
+        let server = Server::builder()
+            .add_service(health)
+            .add_service(KeysServiceServer::new(self.clone()))
+            .add_service(SessionsServiceServer::new(self.clone()))
+            .add_service(WorkspacesServiceServer::new(self.clone()))
+            .add_service(UsageServiceServer::new(self.clone()))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(server);
+    }
+
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.0.lock().unwrap())
+    }
+
+    pub(crate) fn fail(&self, rpc: &'static str, status: Status) {
+        self.change(|state| state.failures.insert(rpc, status));
+    }
+
+    /// A key made an hour ago, never used.
+    pub(crate) fn add_key(&self, display_name: &str, change: impl FnOnce(&mut k::Key)) -> KeyId {
+        let id = KeyId::generate();
+        self.change(|state| {
+            let mut key = k::Key {
+                name: resource::key_name(state.workspace_id, id),
+                display_name: display_name.to_owned(),
+                environment: k::Environment::Test.into(),
+                state: k::KeyState::Active.into(),
+                start: SECRET[..12].to_owned(),
+                create_time: Some(ago(Duration::HOUR)),
+                ..k::Key::default()
+            };
+            change(&mut key);
+            state.keys.insert(0, key);
+        });
+        id
+    }
+
+    /// A call a minute ago.
+    pub(crate) fn add_call(&self, key_id: KeyId, method: &str, route: &str, status_code: u32) -> RequestId {
+        self.add(key_id, |request| {
+            method.clone_into(&mut request.method);
+            route.clone_into(&mut request.route);
+            request.path = route.replace("{id}", "17");
+            request.status_code = status_code;
+        })
+    }
+
+    pub(crate) fn add(&self, key_id: KeyId, change: impl FnOnce(&mut u::Request)) -> RequestId {
+        let id = RequestId::generate();
+        self.change(|state| {
+            let mut request = u::Request {
+                name: resource::request_name(state.workspace_id, id),
+                key_id: key_id.to_string(),
+                occurred_at: Some(ago(Duration::MINUTE)),
+                method: "GET".to_owned(),
+                route: "/v1/orders".to_owned(),
+                path: "/v1/orders".to_owned(),
+                status_code: 200,
+                origin: "upstream".to_owned(),
+                latency_us: 12_345,
+                response_bytes: 1_540,
+                client_ip: "192.0.2.7".to_owned(),
+                user_agent: "curl/8".to_owned(),
+                ..u::Request::default()
+            };
+            change(&mut request);
+            request.outcome = outcome(request.status_code).into();
+            state.requests.insert(0, request);
+        });
+        id
+    }
+
+    fn enter(&self, rpc: &'static str) -> Result<(), Status> {
+        self.change(|state| {
+            state.calls.push(rpc);
+            state.failures.get(rpc).map_or(Ok(()), |status| Err(status.clone()))
+        })
+    }
+
+    /// As `enter`, for RPCs that want an access token of the parent's workspace.
+    fn admit<T>(&self, rpc: &'static str, request: &Request<T>, name: &str) -> Result<(), Status> {
+        self.enter(rpc)?;
+        let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        if !token.is_some_and(|token| token.starts_with("Bearer access-")) {
+            return Err(Status::unauthenticated("no access token"));
+        }
+        let workspace = self.change(|state| resource::workspace_name(state.workspace_id));
+        if name.starts_with(&workspace) { Ok(()) } else { Err(Status::not_found("other workspace")) }
+    }
+
+    fn access(&self) -> (Option<k::AccessToken>, String) {
+        self.change(|state| {
+            let expires = OffsetDateTime::now_utc() + state.access_life;
+            let expire_time = Some(proto::timestamp::to_proto(expires));
+            let token = format!("access-{}", state.calls.len());
+            (Some(k::AccessToken { token, expire_time }), resource::workspace_name(state.workspace_id))
+        })
+    }
+
+    fn key(&self, name: &str) -> Result<k::Key, Status> {
+        let found = self.change(|state| state.keys.iter().find(|key| key.name == name).cloned());
+        found.ok_or_else(|| proto::status::not_found("key", name))
+    }
+
+    fn matching(&self, filter: Option<u::UsageFilter>) -> Result<Vec<u::Request>, Status> {
+        let filter = filter.ok_or_else(|| proto::status::invalid("filter", "required"))?;
+        let at = |time: &Option<Timestamp>| time.as_ref().map(|time| (time.seconds, time.nanos));
+        let any = |list: &[String], value: &str| list.is_empty() || list.iter().any(|wanted| wanted == value);
+        Ok(self.change(|state| {
+            let calls = state.requests.iter().filter(|call| {
+                at(&filter.from) <= at(&call.occurred_at)
+                    && at(&call.occurred_at) < at(&filter.to)
+                    && any(&filter.key_ids, &call.key_id)
+                    && any(&filter.methods, &call.method)
+                    && any(&filter.routes, &call.route)
+                    && any(&filter.resource_ids, &call.resource_id)
+                    && (filter.outcomes.is_empty() || filter.outcomes.contains(&call.outcome))
+                    && (filter.status_codes.is_empty() || filter.status_codes.contains(&call.status_code))
+            });
+            calls.cloned().collect()
+        }))
+    }
+}
+
+pub(crate) fn ago(length: Duration) -> Timestamp {
+    proto::timestamp::to_proto(OffsetDateTime::now_utc() - length)
+}
+
+fn outcome(status_code: u32) -> u::Outcome {
+    match domain::Outcome::of(u16::try_from(status_code).unwrap()) {
+        domain::Outcome::Completed => u::Outcome::Completed,
+        domain::Outcome::Failed => u::Outcome::Failed,
+        domain::Outcome::RateLimited => u::Outcome::RateLimited,
+    }
+}
+
+fn counts<'a>(calls: impl Iterator<Item = &'a u::Request>) -> u::Counts {
+    let mut counts = u::Counts::default();
+    for call in calls {
+        counts.total_count += 1;
+        match call.outcome() {
+            u::Outcome::Completed => counts.completed_count += 1,
+            u::Outcome::Failed => counts.failed_count += 1,
+            u::Outcome::RateLimited => counts.rate_limited_count += 1,
+            u::Outcome::Unspecified => {}
+        }
+    }
+    counts
+}
+
+#[tonic::async_trait]
+impl k::sessions_service_server::SessionsService for Fakes {
+    async fn sign_in(
+        &self,
+        request: Request<k::SignInRequest>,
+    ) -> Result<Response<k::SignInResponse>, Status> {
+        self.enter("SignIn")?;
+        let request = request.into_inner();
+        if (request.email.as_str(), request.password.as_str()) != (EMAIL, PASSWORD) {
+            return Err(Status::unauthenticated("wrong"));
+        }
+        let session_token = self.change(|state| {
+            state.sessions.push(format!("session-{}", state.calls.len()));
+            state.sessions.last().unwrap().clone()
+        });
+        let (access_token, workspace) = self.access();
+        Ok(Response::new(k::SignInResponse { session_token, access_token, workspace }))
+    }
+
+    async fn refresh(
+        &self,
+        request: Request<k::RefreshRequest>,
+    ) -> Result<Response<k::RefreshResponse>, Status> {
+        self.enter("Refresh")?;
+        let token = request.into_inner().session_token;
+        if !self.change(|state| state.sessions.contains(&token)) {
+            return Err(Status::unauthenticated("the session has ended"));
+        }
+        let (access_token, workspace) = self.access();
+        Ok(Response::new(k::RefreshResponse { access_token, workspace, email: EMAIL.to_owned() }))
+    }
+
+    async fn sign_out(
+        &self,
+        request: Request<k::SignOutRequest>,
+    ) -> Result<Response<k::SignOutResponse>, Status> {
+        self.enter("SignOut")?;
+        let token = request.into_inner().session_token;
+        self.change(|state| state.sessions.retain(|session| *session != token));
+        Ok(Response::new(k::SignOutResponse {}))
+    }
+
+    async fn exchange_token(
+        &self,
+        _: Request<k::ExchangeTokenRequest>,
+    ) -> Result<Response<k::ExchangeTokenResponse>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn list_signing_keys(
+        &self,
+        _: Request<k::ListSigningKeysRequest>,
+    ) -> Result<Response<k::ListSigningKeysResponse>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+}
+
+#[tonic::async_trait]
+impl k::workspaces_service_server::WorkspacesService for Fakes {
+    async fn create_workspace(
+        &self,
+        _: Request<k::CreateWorkspaceRequest>,
+    ) -> Result<Response<k::Workspace>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn get_workspace(
+        &self,
+        request: Request<k::GetWorkspaceRequest>,
+    ) -> Result<Response<k::Workspace>, Status> {
+        let name = request.get_ref().name.clone();
+        self.admit("GetWorkspace", &request, &name)?;
+        Ok(Response::new(k::Workspace { name, display_name: "Acme".to_owned(), create_time: None }))
+    }
+
+    async fn list_workspaces(
+        &self,
+        _: Request<k::ListWorkspacesRequest>,
+    ) -> Result<Response<k::ListWorkspacesResponse>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+}
+
+#[tonic::async_trait]
+impl k::keys_service_server::KeysService for Fakes {
+    async fn create_key(
+        &self,
+        request: Request<k::CreateKeyRequest>,
+    ) -> Result<Response<k::CreateKeyResponse>, Status> {
+        let parent = request.get_ref().parent.clone();
+        self.admit("CreateKey", &request, &parent)?;
+        let asked = request.into_inner().key.unwrap_or_default();
+        if asked.display_name.is_empty() {
+            return Err(proto::status::invalid("key.display_name", "must not be empty"));
+        }
+        let id = self.add_key(&asked.display_name, |key| {
+            key.environment = asked.environment;
+            key.description.clone_from(&asked.description);
+        });
+        let key = self.change(|state| resource::key_name(state.workspace_id, id));
+        Ok(Response::new(k::CreateKeyResponse { key: Some(self.key(&key)?), secret: SECRET.to_owned() }))
+    }
+
+    async fn get_key(&self, request: Request<k::GetKeyRequest>) -> Result<Response<k::Key>, Status> {
+        self.admit("GetKey", &request, &request.get_ref().name)?;
+        Ok(Response::new(self.key(&request.get_ref().name)?))
+    }
+
+    async fn list_keys(
+        &self,
+        request: Request<k::ListKeysRequest>,
+    ) -> Result<Response<k::ListKeysResponse>, Status> {
+        self.admit("ListKeys", &request, &request.get_ref().parent)?;
+        let request = request.into_inner();
+        let from: usize = match request.page_token.as_str() {
+            "" => 0,
+            token => token.parse().map_err(|_| proto::status::invalid("page_token", "not one of ours"))?,
+        };
+        let mut keys = self.change(|state| state.keys.clone());
+        keys.retain(|key| request.show_deleted || key.state() != k::KeyState::Deleted);
+        let size = usize::try_from(request.page_size).unwrap();
+        let next_page_token =
+            if from + size < keys.len() { (from + size).to_string() } else { String::new() };
+        let keys = keys.into_iter().skip(from).take(size).collect();
+        Ok(Response::new(k::ListKeysResponse { keys, next_page_token }))
+    }
+
+    async fn update_key(&self, _: Request<k::UpdateKeyRequest>) -> Result<Response<k::Key>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn reveal_key(
+        &self,
+        request: Request<k::RevealKeyRequest>,
+    ) -> Result<Response<k::RevealKeyResponse>, Status> {
+        self.admit("RevealKey", &request, &request.get_ref().name)?;
+        self.key(&request.get_ref().name)?;
+        Ok(Response::new(k::RevealKeyResponse { secret: SECRET.to_owned() }))
+    }
+
+    async fn delete_key(
+        &self,
+        request: Request<k::DeleteKeyRequest>,
+    ) -> Result<Response<k::DeleteKeyResponse>, Status> {
+        let name = request.get_ref().name.clone();
+        self.admit("DeleteKey", &request, &name)?;
+        self.key(&name)?;
+        self.change(|state| {
+            let key = state.keys.iter_mut().find(|key| key.name == name).unwrap();
+            key.state = k::KeyState::Deleted.into();
+            key.delete_time = Some(ago(Duration::ZERO));
+        });
+        Ok(Response::new(k::DeleteKeyResponse { key: Some(self.key(&name)?), version: 2 }))
+    }
+
+    async fn verify_key(
+        &self,
+        _: Request<k::VerifyKeyRequest>,
+    ) -> Result<Response<k::VerifyKeyResponse>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+}
+
+#[tonic::async_trait]
+impl u::usage_service_server::UsageService for Fakes {
+    async fn get_summary(
+        &self,
+        request: Request<u::GetSummaryRequest>,
+    ) -> Result<Response<u::Summary>, Status> {
+        self.admit("GetSummary", &request, &request.get_ref().parent)?;
+        let calls = self.matching(request.into_inner().filter)?;
+        let freshness = Some(self.change(|state| state.freshness.clone()));
+        Ok(Response::new(u::Summary { counts: Some(counts(calls.iter())), freshness }))
+    }
+
+    async fn get_breakdown(
+        &self,
+        request: Request<u::GetBreakdownRequest>,
+    ) -> Result<Response<u::Breakdown>, Status> {
+        let rpc = match request.get_ref().dimension() {
+            u::Dimension::Method => "GetBreakdown by method",
+            u::Dimension::StatusCode => "GetBreakdown by status",
+            _ => "GetBreakdown by route",
+        };
+        self.admit(rpc, &request, &request.get_ref().parent)?;
+        let (dimension, limit) = (request.get_ref().dimension(), request.get_ref().limit);
+        let calls = self.matching(request.into_inner().filter)?;
+        let value = |call: &u::Request| match dimension {
+            u::Dimension::Method => call.method.clone(),
+            u::Dimension::StatusCode => call.status_code.to_string(),
+            _ => call.route.clone(),
+        };
+        let mut values: Vec<String> = calls.iter().map(value).collect();
+        values.sort();
+        values.dedup();
+        let row = |of: String| u::BreakdownRow {
+            counts: Some(counts(calls.iter().filter(|call| value(call) == of))),
+            value: of,
+        };
+        let mut rows: Vec<_> = values.into_iter().map(row).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.counts.as_ref().unwrap().total_count));
+        let rest = rows.split_off(rows.len().min(usize::try_from(limit).unwrap()));
+        let other_calls = calls.iter().filter(|call| rest.iter().any(|row| row.value == value(call)));
+        let other = Some(counts(other_calls));
+        Ok(Response::new(u::Breakdown { rows, other, other_value_count: rest.len() as u64, freshness: None }))
+    }
+
+    async fn get_time_series(
+        &self,
+        _: Request<u::GetTimeSeriesRequest>,
+    ) -> Result<Response<u::TimeSeries>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn list_requests(
+        &self,
+        request: Request<u::ListRequestsRequest>,
+    ) -> Result<Response<u::ListRequestsResponse>, Status> {
+        self.admit("ListRequests", &request, &request.get_ref().parent)?;
+        let request = request.into_inner();
+        let calls = self.matching(request.filter)?;
+        let (from, size) =
+            (request.page_token.parse().unwrap_or(0), usize::try_from(request.page_size).unwrap());
+        let next_page_token =
+            if from + size < calls.len() { (from + size).to_string() } else { String::new() };
+        let requests = calls.into_iter().skip(from).take(size).collect();
+        Ok(Response::new(u::ListRequestsResponse { requests, next_page_token, freshness: None }))
+    }
+
+    async fn get_request(&self, _: Request<u::GetRequestRequest>) -> Result<Response<u::Request>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+}

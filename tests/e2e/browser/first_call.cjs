@@ -1,0 +1,229 @@
+// A person's first minutes in real Chromium: signs in, generates a key, calls the edge with it, reads the usage
+// page, filters, copies, deletes. Settings come by environment: UI_URL, EDGE_URL, EMAIL, PASSWORD, CHROMIUM.
+// Exits with 0 if all holds.
+const assert = require('node:assert/strict');
+const { chromium } = require('playwright-core');
+const axe = require('axe-core').source;
+
+const { UI_URL, EDGE_URL, EMAIL, PASSWORD, CHROMIUM } = process.env;
+const PATIENCE = 60_000;
+// Half an hour off the full hour, so that a clock in UTC can not pass for the reader's.
+const ZONE = 'Asia/Kolkata';
+
+const problems = [];
+let page;
+
+async function main() {
+  const browser = await chromium.launch({
+    executablePath: CHROMIUM,
+    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+      '--disable-component-update', '--disable-sync'],
+  });
+  try {
+    const context = await browser.newContext({ timezoneId: ZONE, locale: 'en-GB' });
+    await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: UI_URL });
+    context.setDefaultTimeout(PATIENCE);
+    page = await context.newPage();
+    page.on('console', (message) => message.type() === 'error' && problems.push(`console: ${message.text()}`));
+    page.on('pageerror', (error) => problems.push(`script: ${error.message}`));
+    page.on('request', (request) => {
+      if (!request.url().startsWith(UI_URL) && !request.url().startsWith('data:')) problems.push(`foreign request: ${request.url()}`);
+    });
+    await signIn();
+    const secret = await generateKey();
+    const requestIds = await callTheEdge(secret);
+    await readUsage(requestIds);
+    await filter();
+    await editColumns();
+    await copyKey(secret);
+    await deleteKey(secret);
+    assert.deepEqual(problems, []);
+  } finally {
+    await browser.close();
+  }
+}
+
+async function signIn() {
+  await page.goto(UI_URL);
+  await accessible('sign-in');
+  await page.getByLabel('E-mail address').fill(EMAIL);
+  await page.getByLabel('Password').fill('wrong');
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('alert').waitFor();
+  problems.length = 0; // Chromium reports the refusal's status as an error of the console.
+  await page.getByLabel('Password').fill(PASSWORD);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('navigation').getByText('Integrations').waitFor();
+  await page.getByRole('navigation').getByRole('link', { name: 'API Keys' }).click();
+  await page.getByRole('heading', { name: 'API Keys' }).waitFor();
+  await accessible('empty key list');
+}
+
+async function generateKey() {
+  await page.getByRole('link', { name: 'Generate API Key' }).first().click();
+  const dialog = page.getByRole('dialog', { name: 'Generate API Key' });
+  await dialog.getByLabel('Name').fill('Orders, production');
+  await dialog.getByLabel('Description').fill('The order service');
+  await accessible('generate dialog');
+  await dialog.getByRole('button', { name: 'Generate API Key' }).click();
+  const secret = await page.locator('#secret').textContent();
+  assert.match(secret, /^km_live_[0-9A-Za-z]{36}$/);
+  await accessible('new key');
+  await page.getByRole('link', { name: 'Done' }).click();
+  const row = page.getByRole('row', { name: 'Orders, production' });
+  await row.getByText('The order service').waitFor();
+  await row.getByText('Never').waitFor();
+  assert.ok(!(await page.content()).includes(secret), 'the list must not hold a secret');
+  return secret;
+}
+
+// One call of each outcome; the first may come before the edge has heard of the key.
+async function callTheEdge(secret) {
+  const call = (path, method) => fetch(`${EDGE_URL}${path}`, { method, headers: { authorization: `Bearer ${secret}` } });
+  const deadline = Date.now() + PATIENCE;
+  let first = await call('/v1/orders/17', 'GET');
+  while (first.status === 401 && Date.now() < deadline) {
+    await page.waitForTimeout(100);
+    first = await call('/v1/orders/17', 'GET');
+  }
+  const answers = [first, await call('/v1/orders?status=404', 'POST'), await call('/v1/orders?status=429', 'POST')];
+  assert.deepEqual(answers.map((answer) => answer.status), [200, 404, 429]);
+  return answers.map((answer) => answer.headers.get('x-request-id'));
+}
+
+async function readUsage(requestIds) {
+  await page.getByRole('link', { name: 'Usage statistics of Orders, production' }).click();
+  await page.getByRole('heading', { name: 'Orders, production' }).waitFor();
+  await untilCards({ 'Total Requests': '3', Completed: '1', Failed: '1', 'Rate Limited': '1' });
+  await page.getByText('Complete up to').waitFor();
+  const legend = (title) => page.getByRole('region', { name: title }).locator('.legend li').allInnerTexts();
+  assert.equal((await legend('By HTTP Method')).length, 2);
+  assert.equal((await legend('By Response Status')).length, 3);
+  const endpoints = await page.getByRole('region', { name: 'Top Endpoints' }).getByRole('rowheader').allInnerTexts();
+  assert.deepEqual(endpoints.map((text) => text.trim()), ['/v1/orders', '/v1/orders/{id}']);
+  const rows = await log();
+  assert.deepEqual(rows.map((row) => row['Request ID']).sort(), [...requestIds].sort());
+  assert.deepEqual(rows.map((row) => row.Response), ['429', '404', '200'], 'newest first');
+  assert.deepEqual(rows.map((row) => row.Status), ['Rate limited', 'Failed', 'Completed']);
+  assert.deepEqual(rows.map((row) => row.Method), ['POST', 'POST', 'GET']);
+  await inReadersZone();
+  await accessible('usage page');
+  await page.getByRole('link', { name: 'Back to API Keys' }).click();
+  await page.getByRole('row', { name: 'Orders, production' }).locator('[data-label="Last used"] time').waitFor();
+  await page.getByRole('link', { name: 'Usage statistics of Orders, production' }).click();
+}
+
+// The times of the log are those of a clock in the reader's zone.
+async function inReadersZone() {
+  const time = page.locator('table.log time').first();
+  const at = new Date(await time.getAttribute('datetime'));
+  const clock = new Intl.DateTimeFormat('en-GB', { timeZone: ZONE, hour: '2-digit', minute: '2-digit' }).format(at);
+  assert.ok((await time.textContent()).includes(clock), `${await time.textContent()} should be ${clock} in ${ZONE}`);
+}
+
+async function filter() {
+  const form = page.getByRole('form', { name: 'Filter requests' });
+  assert.match(await form.getByLabel('API key ID').inputValue(), /^key_/);
+  const narrow = async (change, expected) => {
+    await change();
+    await form.getByRole('button', { name: 'Apply' }).click();
+    await cards(expected);
+    assert.equal((await log()).length, Number(expected['Total Requests']), 'the log agrees with the cards');
+    await form.getByRole('link', { name: 'Clear filters' }).click();
+    await cards({ 'Total Requests': '3' });
+  };
+  const one = { 'Total Requests': '1' };
+  await narrow(() => form.getByRole('checkbox', { name: 'Failed' }).check(), { ...one, Failed: '1' });
+  await narrow(() => form.getByRole('checkbox', { name: 'GET' }).check(), { ...one, Completed: '1' });
+  await narrow(() => form.getByLabel('Response status').fill('429'), { ...one, 'Rate Limited': '1' });
+  await narrow(() => form.getByLabel('API endpoint').fill('/v1/orders/{id}'), { ...one, Completed: '1' });
+  await narrow(() => form.getByLabel('Resource ID').fill('17'), { ...one, Completed: '1' });
+  await narrow(() => form.getByLabel('API key ID').fill(''), { 'Total Requests': '3' });
+  await narrow(() => form.getByLabel('Date').selectOption({ index: 0 }), { 'Total Requests': '3' });
+  await form.getByRole('checkbox', { name: 'Failed' }).check();
+  await form.getByLabel('Response status').fill('404');
+  await form.getByRole('button', { name: 'Apply' }).click();
+  await cards({ 'Total Requests': '1' });
+  await page.goto(page.url());
+  await cards({ 'Total Requests': '1' });
+  await form.getByRole('link', { name: 'Clear filters' }).click();
+  await cards({ 'Total Requests': '3' });
+}
+
+async function editColumns() {
+  await page.getByText('Edit columns').click();
+  await page.getByLabel('Latency').check();
+  await page.getByLabel('Method', { exact: true }).uncheck();
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.locator('table.log th', { hasText: 'Latency' }).waitFor();
+  await page.reload();
+  const columns = await page.locator('table.log th').allInnerTexts();
+  assert.ok(columns.some((text) => text.startsWith('Latency')) && !columns.includes('Method'), `${columns}`);
+}
+
+async function copyKey(secret) {
+  await page.getByRole('link', { name: 'Back to API Keys' }).click();
+  await page.getByRole('button', { name: 'Copy key Orders, production' }).click();
+  await page.getByText('Copied').waitFor();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), secret);
+  assert.ok(!(await page.content()).includes(secret), 'a copied secret stays out of the page');
+}
+
+async function deleteKey(secret) {
+  await page.getByRole('link', { name: 'Delete key Orders, production' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByText('cannot be undone').waitFor();
+  await accessible('delete dialog');
+  await dialog.getByRole('button', { name: 'Delete key' }).click();
+  await page.getByRole('status').getByText('was deleted').waitFor();
+  const deadline = Date.now() + PATIENCE;
+  let status;
+  do {
+    status = (await fetch(`${EDGE_URL}/v1/orders`, { headers: { authorization: `Bearer ${secret}` } })).status;
+  } while (status !== 401 && Date.now() < deadline);
+  assert.equal(status, 401);
+  await page.getByRole('status').getByRole('link').click();
+  await page.getByText('This key was deleted').waitFor();
+}
+
+async function cards(expected) {
+  for (const [title, value] of Object.entries(expected)) {
+    const card = page.locator('dl.cards > div', { has: page.getByText(title, { exact: true }) });
+    await card.locator('.value', { hasText: new RegExp(`^${value}$`) }).waitFor();
+  }
+}
+
+// Calls appear about a second after they were made.
+async function untilCards(expected) {
+  const deadline = Date.now() + PATIENCE;
+  const total = page.locator('dl.cards > div').first().locator('.value');
+  while ((await total.textContent()) !== expected['Total Requests'] && Date.now() < deadline) {
+    await page.waitForTimeout(200);
+    await page.reload();
+  }
+  await cards(expected);
+}
+
+// The log as one object a row, by the titles of its columns.
+async function log() {
+  const clean = (texts) => texts.map((text) => text.trim());
+  const titles = clean(await page.locator('table.log th').allInnerTexts()).map((title) => title.split('\n')[0]);
+  const rows = await page.locator('table.log tbody tr').all();
+  return Promise.all(rows.map(async (row) => {
+    const cells = clean(await row.locator('td').allInnerTexts());
+    return Object.fromEntries(cells.map((cell, i) => [titles[i], cell]));
+  }));
+}
+
+async function accessible(state) {
+  await page.evaluate(`${axe}; undefined`).catch((error) => problems.push(`axe: ${error.message}`));
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  for (const { id, nodes } of violations) problems.push(`${state}: ${id}: ${nodes.map((node) => node.html).join(' ')}`);
+}
+
+main().catch(async (error) => {
+  console.error(error);
+  console.error('problems so far:', problems);
+  if (page && !page.isClosed()) console.error(`at ${page.url()}:\n${(await page.innerText('body').catch(() => '')).slice(0, 2000)}`);
+  process.exitCode = 1;
+});

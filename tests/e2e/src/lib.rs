@@ -1,0 +1,15 @@
+//! The whole of Keymeter on real parts, seen through its public ports only: one test binary, and a stack of
+//! its own for each test.
+#![cfg(test)]
+
+mod api;
+mod bad_input;
+mod browser;
+
+mod client;
+mod counts;
+mod deletion;
+mod drain;
+mod outages;
+mod stack;
+mod usage;

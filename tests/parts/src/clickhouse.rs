@@ -1,0 +1,105 @@
+//! ClickHouse for tests: `chdb-server` over the installed engine. Has no users and no replicas.
+
+use rustix::process::Signal;
+
+use crate::{binary, free_port, http, libchdb, process::Process};
+
+/// A running ClickHouse engine behind its HTTP interface.
+pub struct ClickHouse {
+    process: Process,
+    address: String,
+}
+
+impl ClickHouse {
+    /// Starts one and waits until it answers.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub async fn start() -> Self {
+        let address = format!("127.0.0.1:{}", free_port());
+        let process = Process::new("clickhouse", binary("chdb-server"));
+        let data = process.folder().join("data");
+        let process = process
+            .env("CHDB_LIBRARY", libchdb())
+            .env("CHDB_PATH", data)
+            .env("CHDB_LISTEN", address.as_str());
+        let mut clickhouse = Self { process, address };
+        clickhouse.restart().await;
+        clickhouse
+    }
+
+    /// `http://127.0.0.1:<port>`, the same over restarts.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The rows of `sql` as text, columns parted by tabs.
+    ///
+    /// # Panics
+    /// If ClickHouse refuses it or is not there.
+    pub async fn query(&self, sql: &str) -> String {
+        self.try_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// The rows of `sql` as text, columns parted by tabs.
+    ///
+    /// # Errors
+    /// What ClickHouse says, or that it is not there.
+    pub async fn try_query(&self, sql: &str) -> Result<String, String> {
+        match http::request("POST", &self.address, "/", &[], sql).await {
+            Ok(answer) if answer.status == 200 => Ok(answer.body),
+            Ok(answer) => Err(answer.body),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Ends it as a crash does.
+    pub async fn kill(&mut self) {
+        self.process.end(Signal::KILL).await;
+    }
+
+    /// Asks it to end, and waits.
+    pub async fn stop(&mut self) {
+        self.process.end(Signal::TERM).await;
+    }
+
+    /// Starts it again, on the same port and data, after [`Self::kill`] or [`Self::stop`].
+    pub async fn restart(&mut self) {
+        self.process.start();
+        let address = self.address.clone();
+        self.process
+            .ready(async || matches!(http::get(&address, "/ping").await, Ok(answer) if answer.status == 200))
+            .await;
+    }
+
+    /// Freezes it: connections stay open and nothing answers.
+    pub fn pause(&mut self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Self::pause`].
+    pub fn resume(&mut self) {
+        self.process.signal(Signal::CONT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn keeps_its_data_over_a_crash_and_a_stop() {
+        let mut clickhouse = ClickHouse::start().await;
+        clickhouse.query("create database d").await;
+        clickhouse.query("create table d.t (a UInt8, b String) engine = MergeTree order by a").await;
+        clickhouse.query("insert into d.t values (7, 'x')").await;
+        clickhouse.kill().await;
+        clickhouse.restart().await;
+        assert_eq!(clickhouse.query("select * from d.t").await, "7\tx\n");
+        clickhouse.stop().await;
+        clickhouse.restart().await;
+        assert_eq!(clickhouse.query("select * from d.t").await, "7\tx\n");
+        assert!(clickhouse.try_query("select nothing").await.unwrap_err().contains("nothing"));
+    }
+}

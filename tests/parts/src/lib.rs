@@ -1,0 +1,22 @@
+//! Real components for tests, each with its own port and temporary folder: NATS, Postgres, ClickHouse and our
+//! own binaries. They end with the value that stands for them, and with the test's process however it ends.
+//! Never shares a server between two tests, and never takes a component from the PATH.
+
+mod clickhouse;
+mod http;
+mod install;
+mod nats;
+mod port;
+mod postgres;
+mod process;
+mod service;
+mod wait;
+
+pub use clickhouse::ClickHouse;
+pub use http::{Answer, get, request};
+pub use install::{binary, libchdb, node_modules, python, root};
+pub use nats::Nats;
+pub use port::free_port;
+pub use postgres::Postgres;
+pub use service::Service;
+pub use wait::{Settled, eventually};

@@ -1,0 +1,128 @@
+//! A NATS server with JetStream on disk. One server, no cluster, no authentication.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use crate::{binary, free_port, http, process::Process};
+
+/// A running NATS with JetStream.
+pub struct Nats {
+    process: Process,
+    port: u16,
+    health: String,
+}
+
+impl Nats {
+    /// Starts one and waits until JetStream is ready.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub async fn start() -> Self {
+        let (port, health) = (free_port(), free_port());
+        let process = Process::new("nats", binary("nats-server"));
+        let config = process.folder().join("nats.conf");
+        std::fs::write(&config, configuration(port, health, process.folder())).expect("own folder");
+        let process = process.arg("--config").arg(config);
+        let mut nats = Self { process, port, health: format!("127.0.0.1:{health}") };
+        nats.restart().await;
+        nats
+    }
+
+    /// `nats://127.0.0.1:<port>`, the same over restarts.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it as a crash does.
+    pub async fn kill(&mut self) {
+        self.process.end(Signal::KILL).await;
+    }
+
+    /// Asks it to end, and waits.
+    pub async fn stop(&mut self) {
+        self.process.end(Signal::TERM).await;
+    }
+
+    /// Starts it again, on the same port and data, after [`Self::kill`] or [`Self::stop`].
+    pub async fn restart(&mut self) {
+        self.process.start();
+        let health = self.health.clone();
+        self.process
+            .ready(async || {
+                matches!(http::get(&health, "/healthz?js-enabled-only=true").await, Ok(answer) if answer.status == 200)
+            })
+            .await;
+    }
+
+    /// Forgets everything; only while it is stopped.
+    ///
+    /// # Panics
+    /// If it is running.
+    pub fn wipe(&mut self) {
+        assert!(!self.process.is_running(), "stop NATS before its data is wiped");
+        std::fs::remove_dir_all(self.process.folder().join("jetstream")).expect("its folder can be removed");
+    }
+
+    /// Freezes it: connections stay open and nothing answers.
+    pub fn pause(&mut self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Self::pause`].
+    pub fn resume(&mut self) {
+        self.process.signal(Signal::CONT);
+    }
+}
+
+/// The store's limit is stated, since by default it follows the free disk and streams may then not fit.
+fn configuration(port: u16, health: u16, folder: &Path) -> String {
+    let store = folder.join("jetstream");
+    let store = store.display();
+    format!(
+        "listen: 127.0.0.1:{port}\nhttp: 127.0.0.1:{health}\njetstream {{ store_dir: \"{store}\", max_file_store: 64GB }}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eventually;
+
+    /// Says over the health port how many streams there are.
+    async fn streams(nats: &Nats) -> String {
+        let answer = http::get(&nats.health, "/jsz").await.unwrap().body;
+        answer.lines().find(|line| line.contains("\"streams\"")).unwrap().trim().to_owned()
+    }
+
+    /// Makes a stream through the plain text protocol.
+    async fn make_stream(nats: &Nats) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut connection = tokio::net::TcpStream::connect(("127.0.0.1", nats.port)).await.unwrap();
+        let body = r#"{"name":"S","subjects":["s"],"storage":"file","retention":"limits","num_replicas":1}"#;
+        let publish = format!("PUB $JS.API.STREAM.CREATE.S {}\r\n{body}\r\nPING\r\n", body.len());
+        connection.write_all(format!("CONNECT {{\"verbose\":false}}\r\n{publish}").as_bytes()).await.unwrap();
+        let mut heard = [0; 4096];
+        assert!(connection.read(&mut heard).await.unwrap() > 0);
+        eventually("the stream is made", async || streams(nats).await.contains(": 1")).await;
+    }
+
+    #[tokio::test]
+    async fn keeps_its_data_over_a_crash_and_forgets_it_when_wiped() {
+        let mut nats = Nats::start().await;
+        let url = nats.url();
+        make_stream(&nats).await;
+        nats.kill().await;
+        nats.restart().await;
+        assert!(streams(&nats).await.contains(": 1"));
+        nats.stop().await;
+        nats.wipe();
+        nats.restart().await;
+        assert!(streams(&nats).await.contains(": 0"));
+        assert_eq!(nats.url(), url);
+        nats.pause();
+        nats.resume();
+        assert!(streams(&nats).await.contains(": 0"));
+    }
+}
