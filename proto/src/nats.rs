@@ -35,8 +35,17 @@ pub const KEY_ACTIVITY_STREAM: &str = "KEY_ACTIVITY";
 /// Its subject; messages are `KeyActivityBatch`.
 pub const KEY_ACTIVITY_SUBJECT: &str = "key_activity";
 
-/// Bucket from the lower-case hexadecimal hash of a secret to `KeyFeedEntry`.
+/// Bucket from the lower-case hexadecimal hash of a secret to `KeyFeedEntry`, and from [`FEED_HEAD_KEY`] to
+/// `FeedHead`, each as a `SignedFeedMessage`.
 pub const KEYS_BY_HASH_BUCKET: &str = "keys_by_hash";
+/// Key of the head in [`KEYS_BY_HASH_BUCKET`].
+pub const FEED_HEAD_KEY: &str = "head";
+/// Bucket from the number of a part to `FeedSnapshot` as a `SignedFeedMessage`.
+pub const KEYS_SNAPSHOT_BUCKET: &str = "keys_snapshot";
+/// Subject of core NATS with `FeedAck`.
+pub const FEED_ACKS_SUBJECT: &str = "feed_acks";
+/// Bucket from a workspace's id to `Erasure`; keys creates it.
+pub const ERASURES_BUCKET: &str = "erasures";
 
 /// Bucket from an edge's id to `EdgeHeartbeat`.
 pub const EDGES_BUCKET: &str = "edges";

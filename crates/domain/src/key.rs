@@ -46,6 +46,8 @@ impl std::str::FromStr for Environment {
 pub enum KeyState {
     /// Accepted until its expiry.
     Active,
+    /// Refused until it is enabled again.
+    Disabled,
     /// Refused for good; kept so that calls with it are still attributed.
     Deleted,
 }

@@ -63,6 +63,7 @@ async fn beat(
         sent_at: Some(timestamp::to_proto(OffsetDateTime::now_utc())),
         clear_until: Some(timestamp::to_proto(clearance.until)),
         positions: clearance.positions.iter().map(position).collect(),
+        ..pb::EdgeHeartbeat::default()
     };
     bucket.put(&heartbeat.edge_id, heartbeat.encode_to_vec().into()).await?;
     Ok(())

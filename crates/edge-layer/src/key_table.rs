@@ -39,6 +39,7 @@ impl TryFrom<&pb::KeyFeedEntry> for KeyEntry {
             version: entry.version,
             state: match pb::KeyState::try_from(entry.state) {
                 Ok(pb::KeyState::Active) => KeyState::Active,
+                Ok(pb::KeyState::Disabled) => KeyState::Disabled,
                 Ok(pb::KeyState::Deleted) => KeyState::Deleted,
                 Ok(pb::KeyState::Unspecified) | Err(_) => return Err("state"),
             },
@@ -146,6 +147,7 @@ mod tests {
             feed_version: 1,
             state: pb::KeyState::Active.into(),
             expire_time: None,
+            ..pb::KeyFeedEntry::default()
         };
         assert!(KeyEntry::try_from(&good).is_ok());
         let check = |change: fn(&mut pb::KeyFeedEntry), field| {

@@ -37,6 +37,9 @@ pub(crate) fn decide(entry: Option<KeyEntry>, feed: Feed, now: OffsetDateTime) -
         (None, Feed::Live) => Verdict::Unknown,
         (Some(entry), _) if entry.state == KeyState::Deleted => Verdict::Refuse(entry, Denial::Deleted),
         (Some(entry), Feed::Lost) => Verdict::Refuse(entry, Denial::FeedLost),
+        (Some(entry), Feed::Live) if entry.state == KeyState::Disabled => {
+            Verdict::Refuse(entry, Denial::Disabled)
+        }
         (Some(entry), Feed::Live) if entry.expires_at.is_some_and(|at| at <= now) => {
             Verdict::Refuse(entry, Denial::Expired)
         }

@@ -219,6 +219,7 @@ impl Bus {
                 workspace_id: workspace_id.as_bytes().to_vec(),
                 key_id: key_id.as_bytes().to_vec(),
                 last_used_at: Some(timestamp::to_proto(*at)),
+                ..pb::KeyActivity::default()
             })
             .collect();
         for keys in keys.chunks(ACTIVITY_KEYS_MAX) {

@@ -143,6 +143,7 @@ mod tests {
             key_id: key_id.as_bytes().to_vec(),
             workspace_id: workspace_id.as_bytes().to_vec(),
             last_used_at: Some(to_proto(at)),
+            ..KeyActivity::default()
         }
     }
 

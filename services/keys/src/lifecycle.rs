@@ -97,8 +97,16 @@ impl Keys {
         let place = CopyPlace { workspace_id, key_id, key_version: key.version };
         tx.record(&key, &KeyEvent::Created(created), caller).await?;
         let sealed = data_key.seal_copy(place, &secret);
-        let hash = secret.hash();
-        tx.add_secret(&NewSecret { secret_id, key_id, key_version: key.version, hash, sealed }).await?;
+        let new = NewSecret {
+            secret_id,
+            key_id,
+            key_version: key.version,
+            hash: secret.hash(),
+            start: secret.start().to_owned(),
+            create_time: now,
+            sealed,
+        };
+        tx.add_secret(&new).await?;
         tx.feed(key_id).await?;
         tx.commit().await?;
         tracing::info!(workspace.id = %workspace_id, key.id = %key_id, actor = caller.actor, "key created");

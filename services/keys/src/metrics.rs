@@ -93,6 +93,8 @@ impl Metrics {
             VerificationCode::NotFound => "not_found",
             VerificationCode::Expired => "expired",
             VerificationCode::Deleted => "deleted",
+            VerificationCode::Disabled => "disabled",
+            VerificationCode::SecretRetired => "secret_retired",
             VerificationCode::Unspecified => "unspecified",
         };
         self.verifications.add(1, &[KeyValue::new("code", name)]);

@@ -97,6 +97,7 @@ impl World {
             feed_version: version,
             state: state.into(),
             expire_time: expires_at.map(timestamp::to_proto),
+            ..pb::KeyFeedEntry::default()
         };
         self.bucket(nats::KEYS_BY_HASH_BUCKET)
             .await

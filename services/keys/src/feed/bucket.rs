@@ -114,6 +114,7 @@ fn message(entry: &Entry) -> KeyFeedEntry {
         feed_version: entry.feed_version.unsigned_abs(),
         state: state.into(),
         expire_time: entry.expire_time.map(to_proto),
+        ..KeyFeedEntry::default()
     }
 }
 

@@ -119,7 +119,7 @@ impl KeysService for Rpc {
             let shown = self.keys.delete(name, &request.etag, &caller, now).await?;
             self.metrics.changed(Change::Deleted);
             let version = shown.key.version.unsigned_abs();
-            Ok(DeleteKeyResponse { key: Some(wire::key(shown, now)), version })
+            Ok(DeleteKeyResponse { key: Some(wire::key(shown, now)), version, receipt: None })
         })
         .await
     }

@@ -41,6 +41,7 @@ pub(super) fn key(shown: Shown, now: OffsetDateTime) -> pb::Key {
         expire_time: key.expire_time.map(to_proto),
         delete_time: key.delete_time.map(to_proto),
         last_used_time: last_used_time.map(to_proto),
+        ..pb::Key::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Secrets of keys: hashes for verification, sealed copies for the clipboard.
 
 use domain::{KeyId, SecretHash, SecretId};
+use time::OffsetDateTime;
 
 use super::{StoreError, Tx};
 
@@ -15,6 +16,10 @@ pub struct NewSecret {
     pub key_version: i64,
     /// What verifies it.
     pub hash: SecretHash,
+    /// First characters, for lists.
+    pub start: String,
+    /// When it was made.
+    pub create_time: OffsetDateTime,
     /// The copy.
     pub sealed: Vec<u8>,
 }
@@ -25,13 +30,16 @@ impl Tx {
     /// # Errors
     /// If Postgres does not answer, or a secret has this hash already.
     pub async fn add_secret(&mut self, secret: &NewSecret) -> Result<(), StoreError> {
-        let sql = "insert into secrets (secret_id, key_id, key_version, secret_hash, sealed)
-                   values ($1, $2, $3, $4, $5)";
+        let sql = "insert into secrets
+                     (secret_id, key_id, key_version, secret_hash, start, create_time, sealed)
+                   values ($1, $2, $3, $4, $5, $6, $7)";
         sqlx::query(sql)
             .bind(secret.secret_id.as_uuid())
             .bind(secret.key_id.as_uuid())
             .bind(secret.key_version)
             .bind(&secret.hash.as_bytes()[..])
+            .bind(&secret.start)
+            .bind(secret.create_time)
             .bind(&secret.sealed)
             .execute(&mut *self.inner)
             .await?;

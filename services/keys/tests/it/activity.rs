@@ -32,6 +32,7 @@ async fn the_latest_use_is_shown_whatever_comes_in_between() {
         workspace_id: workspace_id.as_bytes().to_vec(),
         key_id: key_id.as_bytes().to_vec(),
         last_used_at: Some(Timestamp { seconds, nanos: 0 }),
+        ..KeyActivity::default()
     };
     let batch = |keys: Vec<KeyActivity>| KeyActivityBatch { keys }.encode_to_vec();
     let get = async || {

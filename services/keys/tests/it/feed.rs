@@ -49,7 +49,15 @@ async fn a_key_committed_late_is_relayed_late_and_not_skipped() {
     let caller = Caller { actor: "test".into(), address: None };
     let mut held = store.begin().await.unwrap();
     held.record(&key, &KeyEvent::Created(created), &caller).await.unwrap();
-    let new = NewSecret { secret_id, key_id, key_version: 1, hash: secret.hash(), sealed: vec![1] };
+    let new = NewSecret {
+        secret_id,
+        key_id,
+        key_version: 1,
+        hash: secret.hash(),
+        start: secret.start().to_owned(),
+        create_time: key.create_time,
+        sealed: vec![1],
+    };
     held.add_secret(&new).await.unwrap();
     held.feed(key_id).await.unwrap();
 
@@ -75,7 +83,7 @@ async fn a_nats_that_forgot_everything_is_filled_again() {
     let (live, gone) = (run.make("live").await, run.make("gone").await);
     let live_key = rename(&run, live.key.as_ref().unwrap(), "alive").await;
     let name = gone.key.unwrap().name;
-    run.keys().delete_key(run.ask(DeleteKeyRequest { name, etag: String::new() })).await.unwrap();
+    run.keys().delete_key(run.ask(DeleteKeyRequest { name, ..Default::default() })).await.unwrap();
     let before = [
         run.fed(&live.secret, |entry| entry.version == 2).await,
         run.fed(&gone.secret, |entry| entry.version == 2).await,
@@ -153,7 +161,7 @@ async fn many_changes_at_once_all_arrive() {
         let made = run.make(&format!("key {i}")).await;
         let key = rename(&run, made.key.as_ref().unwrap(), "renamed").await;
         if i.is_multiple_of(2) {
-            let request = DeleteKeyRequest { name: key.name, etag: String::new() };
+            let request = DeleteKeyRequest { name: key.name, ..Default::default() };
             run.keys().delete_key(run.ask(request)).await.unwrap();
         }
         (i, made.secret)

@@ -83,7 +83,7 @@ async fn names_and_pages_are_checked() {
         assert_eq!(field(&get), "name");
         let reveal = keys.reveal_key(run.ask(RevealKeyRequest { name: name.clone() })).await.unwrap_err();
         assert_eq!(field(&reveal), "name");
-        let delete = run.ask(DeleteKeyRequest { name: name.clone(), etag: String::new() });
+        let delete = run.ask(DeleteKeyRequest { name: name.clone(), ..Default::default() });
         assert_eq!(field(&keys.delete_key(delete).await.unwrap_err()), "name");
         if name != run.workspace {
             let get = workspaces.get_workspace(run.ask(GetWorkspaceRequest { name: name.clone() })).await;

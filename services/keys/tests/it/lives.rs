@@ -77,7 +77,7 @@ async fn a_key_lives_and_ends() {
     assert_eq!(audited, format!("reveal_key\t{name}\t127.0.0.1\n"));
     assert_eq!(get().await.etag, updated.etag, "a reveal is no change");
 
-    let request = DeleteKeyRequest { name: name.clone(), etag: updated.etag.clone() };
+    let request = DeleteKeyRequest { name: name.clone(), etag: updated.etag.clone(), ..Default::default() };
     let deleted = keys.delete_key(run.ask(request.clone())).await.unwrap().into_inner();
     assert_eq!(deleted.version, 3);
     assert_eq!(deleted.key.as_ref().unwrap().state(), KeyState::Deleted);
@@ -168,7 +168,7 @@ async fn a_repeated_creation_is_one_key() {
     // A repeated request finds the key as it is, without a secret once its copy is gone.
     let made = create(&run.admin, asked("c", "late")).await.unwrap();
     let name = made.key.unwrap().name;
-    run.keys().delete_key(run.ask(DeleteKeyRequest { name, etag: String::new() })).await.unwrap();
+    run.keys().delete_key(run.ask(DeleteKeyRequest { name, ..Default::default() })).await.unwrap();
     let again = create(&run.admin, asked("c", "late")).await.unwrap();
     assert_eq!((again.key.unwrap().state(), again.secret.as_str()), (KeyState::Deleted, ""));
 }
@@ -187,7 +187,7 @@ async fn a_lost_update_is_refused() {
     let updated = update("b", &key.etag).await.unwrap();
     let error = update("c", &key.etag).await.unwrap_err();
     assert_eq!((error.code(), reason(&error).as_str()), (Code::Aborted, "STALE_ETAG"));
-    let request = DeleteKeyRequest { name: key.name.clone(), etag: key.etag.clone() };
+    let request = DeleteKeyRequest { name: key.name.clone(), etag: key.etag.clone(), ..Default::default() };
     assert_eq!(run.keys().delete_key(run.ask(request)).await.unwrap_err().code(), Code::Aborted);
     update("c", "").await.unwrap();
     assert_eq!(update("d", &updated.etag).await.unwrap_err().code(), Code::Aborted);
@@ -253,7 +253,7 @@ async fn pages_hold_every_key_once() {
     for i in 0..7 {
         names.push(run.make(&format!("key {i}")).await.key.unwrap().name);
     }
-    let request = DeleteKeyRequest { name: names[3].clone(), etag: String::new() };
+    let request = DeleteKeyRequest { name: names[3].clone(), ..Default::default() };
     run.keys().delete_key(run.ask(request)).await.unwrap();
     let list = async |page_size: i32, page_token: &str, show_deleted: bool| {
         let page_token = page_token.to_owned();

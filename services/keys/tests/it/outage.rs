@@ -92,7 +92,7 @@ async fn a_running_call_ends_before_the_service_does() {
     let (workspace_id, key_id) = proto::resource::parse_key_name(&key.name).unwrap();
     tx.hold_key(workspace_id, key_id).await.unwrap();
     let mut keys = run.keys();
-    let delete = proto::keys::DeleteKeyRequest { name: key.name, etag: String::new() };
+    let delete = proto::keys::DeleteKeyRequest { name: key.name, ..Default::default() };
     let request = run.ask(delete);
     let waiting = tokio::spawn(async move { keys.delete_key(request).await });
     eventually("the call waits for the row", async || {

@@ -26,7 +26,7 @@ async fn a_foreign_key_is_as_one_that_never_was() {
         check(&keys.get_key(bearer(&stranger, get)).await.unwrap_err(), "key", &name);
         let reveal = RevealKeyRequest { name: name.clone() };
         check(&keys.reveal_key(bearer(&stranger, reveal)).await.unwrap_err(), "key", &name);
-        let delete = DeleteKeyRequest { name: name.clone(), etag: String::new() };
+        let delete = DeleteKeyRequest { name: name.clone(), ..Default::default() };
         check(&keys.delete_key(bearer(&stranger, delete)).await.unwrap_err(), "key", &name);
         let key = Some(Key { name: name.clone(), display_name: "x".into(), ..Key::default() });
         let update = UpdateKeyRequest { key, update_mask: None };
@@ -83,7 +83,7 @@ async fn a_service_does_what_is_not_for_people_only() {
     let get = GetWorkspaceRequest { name: run.workspace.clone() };
     let got = run.workspaces().get_workspace(bearer(&run.machine, get)).await.unwrap().into_inner();
     assert_eq!(got, found[0]);
-    let delete = DeleteKeyRequest { name, etag: String::new() };
+    let delete = DeleteKeyRequest { name, ..Default::default() };
     run.keys().delete_key(bearer(&run.machine, delete)).await.unwrap();
 }
 

@@ -191,7 +191,7 @@ pub(crate) async fn confirm_delete(visit: Visit, Path(key_id): Path<String>) -> 
 pub(crate) async fn delete(visit: Visit, Path(key_id): Path<String>) -> Result<Response, Stop> {
     let key_id: KeyId = key_id.parse().map_err(|_| visit.not_found())?;
     let name = key_name(visit.access.workspace_id, key_id);
-    let request = visit.call(DeleteKeyRequest { name, etag: String::new() });
+    let request = visit.call(DeleteKeyRequest { name, ..Default::default() });
     let deleted = visit.app.clients.keys.clone().delete_key(request).await;
     deleted.map_err(|status| visit.stop(Service::Keys, &status))?;
     Ok(Redirect::to(&format!("/keys?done={key_id}")).into_response())

@@ -371,7 +371,7 @@ impl k::keys_service_server::KeysService for Fakes {
             key.state = k::KeyState::Deleted.into();
             key.delete_time = Some(ago(Duration::ZERO));
         });
-        Ok(Response::new(k::DeleteKeyResponse { key: Some(self.key(&name)?), version: 2 }))
+        Ok(Response::new(k::DeleteKeyResponse { key: Some(self.key(&name)?), version: 2, receipt: None }))
     }
 
     async fn verify_key(

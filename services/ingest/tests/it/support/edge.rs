@@ -95,6 +95,7 @@ impl Edge {
                 shard: example::SHARD.into(),
                 published_seq,
             }],
+            ..pb::EdgeHeartbeat::default()
         };
         self.bucket(nats::EDGES_BUCKET).await?.put(&self.id, heartbeat.encode_to_vec().into()).await?;
         Ok(())
