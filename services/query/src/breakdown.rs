@@ -1,5 +1,6 @@
 //! Totals by the values of one dimension, and what is left over.
 
+use domain::SecretId;
 use proto::{status::invalid, usage as pb};
 use tonic::Status;
 
@@ -27,7 +28,10 @@ pub(crate) async fn breakdown(call: Call, request: pb::GetBreakdownRequest) -> R
         other_value_count: other.map_or(0, |other| other.value_count),
         rows: listed
             .into_iter()
-            .map(|row| pb::BreakdownRow { counts: Some(row.counts().into()), value: row.name })
+            .map(|row| pb::BreakdownRow {
+                counts: Some(row.counts().into()),
+                value: shown(dimension, row.name),
+            })
             .collect(),
         freshness: Some(freshness),
     })
@@ -39,9 +43,21 @@ fn dimension(value: i32) -> Result<Dimension, Status> {
         Ok(pb::Dimension::StatusCode) => Ok(Dimension::StatusCode),
         Ok(pb::Dimension::Route) => Ok(Dimension::Route),
         Ok(pb::Dimension::Outcome) => Ok(Dimension::Outcome),
+        Ok(pb::Dimension::Secret) => Ok(Dimension::Secret),
+        Ok(pb::Dimension::Denial) => Ok(Dimension::Denial),
+        Ok(pb::Dimension::ClientIp) => Ok(Dimension::ClientIp),
         Ok(pb::Dimension::Unspecified) | Err(_) => {
-            Err(invalid("dimension", "must be METHOD, STATUS_CODE, ROUTE or OUTCOME"))
+            let names = "METHOD, STATUS_CODE, ROUTE, OUTCOME, SECRET, DENIAL or CLIENT_IP";
+            Err(invalid("dimension", format!("must be {names}")))
         }
+    }
+}
+
+/// A value as it is written outside ClickHouse.
+fn shown(dimension: Dimension, name: String) -> String {
+    match (dimension, name.parse()) {
+        (Dimension::Secret, Ok(uuid)) => SecretId::from_uuid(uuid).to_string(),
+        _ => name,
     }
 }
 
@@ -64,7 +80,7 @@ mod tests {
         assert_eq!([limit(1_001), limit(i32::MAX)], [Some(1_000), Some(1_000)]);
         assert_eq!([limit(-1), limit(i32::MIN)], [None, None]);
         assert!(super::limit(-1).unwrap_err().message().starts_with("limit: "));
-        for bad in [-1, 0, 5] {
+        for bad in [-1, 0, 8] {
             assert!(dimension(bad).unwrap_err().message().starts_with("dimension: "));
         }
     }

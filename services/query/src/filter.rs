@@ -1,6 +1,6 @@
 //! The filter of every RPC, from the wire into values that can be trusted. Every refusal names its field.
 
-use domain::{KeyId, Outcome, TimeRange, event::PATH_BYTES_MAX};
+use domain::{Denial, KeyId, Outcome, SecretId, TimeRange, event::PATH_BYTES_MAX};
 use proto::{status::invalid, timestamp, usage as pb};
 use time::{Duration, OffsetDateTime};
 use tonic::Status;
@@ -29,6 +29,9 @@ pub(crate) struct Filter {
     pub(crate) routes: AnyOf<String>,
     pub(crate) status_codes: AnyOf<u16>,
     pub(crate) resource_ids: AnyOf<String>,
+    pub(crate) secret_ids: AnyOf<SecretId>,
+    /// Names; empty is not refused.
+    pub(crate) denials: AnyOf<String>,
 }
 
 impl Filter {
@@ -47,6 +50,8 @@ impl Filter {
             status_codes: list("filter.status_codes", wire.status_codes, status_code)?,
             resource_ids: list("filter.resource_ids", wire.resource_ids, Ok)?
                 .map(at_most(RESOURCE_ID_BYTES_MAX)),
+            secret_ids: list("filter.secret_ids", wire.secret_ids, |id| id.parse().map_err(describe))?,
+            denials: list("filter.denials", wire.denials, denial)?,
         })
     }
 }
@@ -110,6 +115,14 @@ fn status_code(value: u32) -> Result<u16, String> {
         .ok()
         .filter(|code| (100..600).contains(code))
         .ok_or_else(|| "must be 100 to 599".to_owned())
+}
+
+fn denial(value: String) -> Result<String, String> {
+    if value.is_empty() || Denial::ALL.iter().any(|denial| denial.as_str() == value) {
+        return Ok(value);
+    }
+    let names = Denial::ALL.iter().map(|denial| denial.as_str()).collect::<Vec<_>>().join(", ");
+    Err(format!("must be empty (not refused) or one of {names}"))
 }
 
 fn at_most(bytes: usize) -> impl Fn(Vec<String>) -> Vec<String> {
@@ -178,11 +191,15 @@ mod tests {
         check("filter.status_codes[0]", |f| f.status_codes = vec![u32::MAX]);
         check("filter.status_codes", |f| f.status_codes = vec![200; 101]);
         check("filter.resource_ids", |f| f.resource_ids = vec!["a".into(); 101]);
+        check("filter.secret_ids[0]", |f| f.secret_ids = vec![good.clone()]);
+        check("filter.secret_ids", |f| f.secret_ids = vec![String::new(); 101]);
+        check("filter.denials[1]", |f| f.denials = vec![String::new(), "refused".into()]);
+        check("filter.denials", |f| f.denials = vec![String::new(); 101]);
     }
 
     #[test]
     fn a_good_filter_is_read_whole() {
-        let key_id = KeyId::generate();
+        let (key_id, secret_id) = (KeyId::generate(), SecretId::generate());
         let filter = Filter::parse(Some(pb::UsageFilter {
             key_ids: vec![key_id.to_string()],
             outcomes: vec![3, 1],
@@ -190,11 +207,15 @@ mod tests {
             routes: vec!["/v1/Orders/{id}".into(), "/".repeat(1025)],
             status_codes: vec![100, 599],
             resource_ids: vec!["a".repeat(257)],
+            secret_ids: vec![secret_id.to_string()],
+            denials: vec!["deleted".into(), String::new()],
             ..wire()
         }))
         .unwrap();
         assert_eq!(filter.range.duration(), RANGE_MAX);
         assert_eq!(filter.key_ids, Some(vec![key_id]));
+        assert_eq!(filter.secret_ids, Some(vec![secret_id]));
+        assert_eq!(filter.denials, Some(vec!["deleted".into(), String::new()]));
         assert_eq!(filter.outcomes, Some(vec![Outcome::RateLimited, Outcome::Completed]));
         assert_eq!(filter.methods, Some(vec!["GET".into()]));
         assert_eq!(filter.routes, Some(vec!["/v1/Orders/{id}".into()]));

@@ -27,7 +27,7 @@ pub(crate) struct Segment {
 }
 
 /// Disjoint segments that cover the filter's range exactly; never none. `finest_ms` is the length of the
-/// shortest bar that the answer tells apart.
+/// shortest bar that the answer tells apart; 0 if it tells apart what only rows can tell.
 pub(crate) fn segments(filter: &Filter, finest_ms: i64) -> Vec<Segment> {
     let whole = rows(&filter.range);
     let first_quarter = ceil(whole.from_ms, QUARTER_MS);
@@ -50,7 +50,7 @@ pub(crate) fn rows(range: &TimeRange) -> Segment {
 
 /// The projection lacks what a filter may ask about.
 const fn needs_rows(filter: &Filter) -> bool {
-    filter.resource_ids.is_some()
+    filter.resource_ids.is_some() || filter.secret_ids.is_some() || filter.denials.is_some()
 }
 
 /// Events have whole milliseconds, so "at or after" a finer time is "at or after" the next of them.
@@ -80,6 +80,8 @@ mod tests {
             routes: None,
             status_codes: None,
             resource_ids: None,
+            secret_ids: None,
+            denials: None,
         }
     }
 
@@ -107,7 +109,12 @@ mod tests {
     fn rows_are_read_where_the_projection_can_not_tell() {
         let (from, to) = (datetime!(2026-11-01 00:00 UTC), datetime!(2026-11-02 00:00 UTC));
         let by_resource = Filter { resource_ids: Some(vec![]), ..filter(from, to) };
-        assert_eq!(segments(&by_resource, QUARTER_MS), [rows(&by_resource.range)]);
+        let by_secret = Filter { secret_ids: Some(vec![]), ..filter(from, to) };
+        let by_denial = Filter { denials: Some(vec![]), ..filter(from, to) };
+        for filter in [&by_resource, &by_secret, &by_denial] {
+            assert_eq!(segments(filter, QUARTER_MS), [rows(&filter.range)]);
+        }
+        assert_eq!(segments(&filter(from, to), 0), [rows(&by_resource.range)]);
         assert_eq!(segments(&filter(from, to), 60_000), [rows(&by_resource.range)]);
     }
 

@@ -1,7 +1,7 @@
 //! The one place where a question becomes SQL. Values never enter the text: each is a server-side parameter,
 //! `{name:Type}`. The workspace is a condition of every statement, added once, in [`Builder::events`]. Pure.
 
-use domain::{KeyId, RequestId, WorkspaceId};
+use domain::{KeyId, RequestId, SecretId, WorkspaceId};
 use uuid::Uuid;
 
 use crate::{
@@ -79,6 +79,15 @@ pub(crate) enum Dimension {
     StatusCode,
     Route,
     Outcome,
+    Secret,
+    Denial,
+    ClientIp,
+}
+
+impl Dimension {
+    const fn is_in_projection(self) -> bool {
+        matches!(self, Self::Method | Self::StatusCode | Self::Route | Self::Outcome)
+    }
 }
 
 /// A place in the log, which is in falling order of both.
@@ -108,9 +117,13 @@ pub(crate) fn breakdown(
         Dimension::StatusCode => "toString(status_code)",
         Dimension::Route => "toString(route)",
         Dimension::Outcome => "toString(outcome)",
+        Dimension::Secret => "toString(secret_id)",
+        Dimension::Denial => "toString(denial)",
+        Dimension::ClientIp => r"replaceRegexpOne(toString(client_ip), '^::ffff:([0-9.]+)$', '\\1')",
     };
+    let finest_ms = if dimension.is_in_projection() { i64::MAX } else { 0 };
     let mut builder = Builder::new(workspace_id);
-    let tallies = builder.tallies(filter, i64::MAX, |_| Some(format!("{value} as value")));
+    let tallies = builder.tallies(filter, finest_ms, |_| Some(format!("{value} as value")));
     let limit = builder.put("limit", Value::Int(limit.into()));
     builder.end(format!(
         "select
@@ -260,7 +273,17 @@ impl Builder {
 
     /// Everything that a filter asks for but the range.
     fn conditions(&mut self, filter: &Filter) -> Vec<String> {
-        let Filter { range: _, key_ids, outcomes, methods, routes, status_codes, resource_ids } = filter;
+        let Filter {
+            range: _,
+            key_ids,
+            outcomes,
+            methods,
+            routes,
+            status_codes,
+            resource_ids,
+            secret_ids,
+            denials,
+        } = filter;
         let mut conditions = Vec::new();
         match key_ids.as_deref() {
             None => {}
@@ -278,6 +301,11 @@ impl Builder {
             let names = outcomes.iter().map(|outcome| outcome.as_str().to_owned()).collect::<Vec<_>>();
             conditions.push(self.any_of("outcome", "outcomes", &names));
         }
+        if let Some(secret_ids) = secret_ids {
+            let secret_ids = secret_ids.iter().map(SecretId::as_uuid).collect();
+            let secret_ids = self.put("secret_ids", Value::Uuids(secret_ids));
+            conditions.push(format!("secret_id in {secret_ids}"));
+        }
         if let Some(codes) = status_codes {
             let codes = self.put("status_codes", Value::Codes(codes.clone()));
             conditions.push(format!("status_code in {codes}"));
@@ -286,6 +314,7 @@ impl Builder {
             ("method", "methods", methods),
             ("route", "routes", routes),
             ("resource_id", "resource_ids", resource_ids),
+            ("denial", "denials", denials),
         ] {
             if let Some(values) = values {
                 conditions.push(self.any_of(column, name, values));

@@ -217,6 +217,7 @@ impl Filters {
             routes: one(&self.route),
             status_codes: self.status_codes.iter().copied().map(u32::from).collect(),
             resource_ids: one(&self.resource_id),
+            ..UsageFilter::default()
         }
     }
 

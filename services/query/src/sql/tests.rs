@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use domain::{Outcome, TimeRange};
+use domain::{Outcome, SecretId, TimeRange};
 use time::macros::datetime;
 
 use super::*;
@@ -20,6 +20,8 @@ fn any() -> Filter {
         routes: None,
         status_codes: None,
         resource_ids: None,
+        secret_ids: None,
+        denials: None,
     }
 }
 
@@ -31,6 +33,8 @@ fn every() -> Filter {
         routes: Some(vec!["/v1/it's".into()]),
         status_codes: Some(vec![429, 500]),
         resource_ids: Some(vec!["7".into()]),
+        secret_ids: Some(vec![SecretId::from_uuid(Uuid::from_u128(4))]),
+        denials: Some(vec!["deleted".into()]),
         ..any()
     }
 }
@@ -46,11 +50,12 @@ fn text(statement: &Statement) -> String {
 #[test]
 fn statements() {
     let position = Position { occurred_at_ms: 1_000, request_id: RequestId::from_uuid(Uuid::from_u128(3)) };
-    let without_resource = Filter { resource_ids: None, ..every() };
+    let in_projection = Filter { resource_ids: None, secret_ids: None, denials: None, ..every() };
     for (name, statement) in [
         ("summary", summary(WORKSPACE, &any())),
         ("summary_of_every_filter", summary(WORKSPACE, &every())),
-        ("breakdown", breakdown(WORKSPACE, &without_resource, Dimension::Route, 10)),
+        ("breakdown", breakdown(WORKSPACE, &in_projection, Dimension::Route, 10)),
+        ("breakdown_from_rows", breakdown(WORKSPACE, &any(), Dimension::ClientIp, 10)),
         ("series_by_hour", series(WORKSPACE, &any(), 3600)),
         ("series_by_minute", series(WORKSPACE, &any(), 60)),
         ("page", page(WORKSPACE, &any(), None, 51)),

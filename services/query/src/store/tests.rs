@@ -68,6 +68,8 @@ async fn statements_use_what_was_made_for_them() {
         routes: Some(vec!["/".into()]),
         status_codes: Some(vec![200]),
         resource_ids: None,
+        secret_ids: None,
+        denials: None,
     };
     let unfiltered = Filter {
         key_ids: None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{KeyId, WorkspaceId};
+use domain::{KeyId, SecretId, WorkspaceId};
 use proptest::{
     prelude::*,
     sample::{select, subsequence},
@@ -23,12 +23,15 @@ const METHODS: [&str; 4] = ["GET", "POST", "DELETE", "PATCH"];
 const ROUTES: [&str; 6] = ["/", "/v1/orders", "/v1/orders/{id}", "/v1/été", "/v1/it's", "/v1/a\tb"];
 const STATUS_CODES: [u16; 8] = [200, 201, 304, 400, 404, 429, 500, 503];
 const RESOURCE_IDS: [&str; 4] = ["", "1", "2", "it's"];
+const DENIALS: [&str; 3] = ["", "deleted", "ip_not_allowed"];
+const CLIENT_IPS: [&str; 5] = ["127.0.0.1", "10.0.0.9", "2001:db8::1", "::", "::ffff:0:0:1"];
 const QUARTER_MS: i64 = 900_000;
 
 /// What the pairs of one data set are made of.
 struct DataSet {
     workspace_id: WorkspaceId,
     keys: Vec<KeyId>,
+    secrets: Vec<SecretId>,
     events: Vec<Event>,
     /// The time of the first event at the earliest, and the span of all, in milliseconds.
     base_ms: i64,
@@ -48,7 +51,7 @@ async fn every_answer_agrees_to_the_last_event() {
         for _ in 0..FILTERS_PER_DATA_SET / 2 {
             let mut question = || draw(&mut runner, &filters(&data));
             let (one, other) = (question(), question());
-            let mut shape = || draw(&mut runner, &(1..4i32, 0..5i32, 1..5i32, 50..500i32));
+            let mut shape = || draw(&mut runner, &(1..4i32, 0..5i32, 1..8i32, 50..500i32));
             let (shape_of_one, shape_of_other) = (shape(), shape());
             tokio::join!(
                 agree(&stack, &data, &one, shape_of_one),
@@ -126,6 +129,9 @@ fn value(event: &Event, dimension: pb::Dimension) -> String {
         pb::Dimension::Method => event.method.clone(),
         pb::Dimension::StatusCode => event.status_code.to_string(),
         pb::Dimension::Route => event.route.clone(),
+        pb::Dimension::Secret => event.secret_id.to_string(),
+        pb::Dimension::Denial => event.denial.clone(),
+        pb::Dimension::ClientIp => event.client_ip.to_string(),
         _ => event.outcome().as_str().to_owned(),
     }
 }
@@ -168,6 +174,7 @@ fn times(base_ms: i64, span_ms: i64) -> impl Strategy<Value = i64> + Clone {
 fn data_set(runner: &mut TestRunner, span_ms: i64) -> DataSet {
     let base_ms = some_days_ago() - span_ms;
     let keys: Vec<KeyId> = (0..3).map(|_| KeyId::generate()).collect();
+    let secrets: Vec<SecretId> = (0..4).map(|_| SecretId::generate()).collect();
     let event = (
         select(keys.clone()),
         times(base_ms, span_ms),
@@ -175,8 +182,12 @@ fn data_set(runner: &mut TestRunner, span_ms: i64) -> DataSet {
         select(&ROUTES),
         select(&STATUS_CODES),
         select(&RESOURCE_IDS),
+        (select(secrets.clone()), select(&DENIALS), select(&CLIENT_IPS)),
     );
-    let event = event.prop_map(|(key_id, at_ms, method, route, status_code, resource_id)| Event {
+    let event = event.prop_map(|(key_id, at_ms, method, route, status_code, resource_id, rest)| Event {
+        secret_id: rest.0,
+        denial: rest.1.into(),
+        client_ip: rest.2.parse().unwrap(),
         method: method.into(),
         route: route.into(),
         status_code,
@@ -184,7 +195,7 @@ fn data_set(runner: &mut TestRunner, span_ms: i64) -> DataSet {
         ..Event::new(key_id, at_ms)
     });
     let events = draw(runner, &prop::collection::vec(event, EVENTS));
-    DataSet { workspace_id: WorkspaceId::generate(), keys, events, base_ms, span_ms }
+    DataSet { workspace_id: WorkspaceId::generate(), keys, secrets, events, base_ms, span_ms }
 }
 
 /// Filters that mostly find something: each condition is there one time in three.
@@ -194,6 +205,7 @@ fn filters(data: &DataSet) -> impl Strategy<Value = pb::UsageFilter> {
         prop_oneof![2 => Just(vec![]), 1 => subsequence(values, 1..=most)]
     };
     let texts = |values: &[&str]| some(values.iter().map(|value| (*value).to_owned()).collect());
+    let secrets: Vec<String> = data.secrets.iter().map(ToString::to_string).collect();
     let at = times(data.base_ms, data.span_ms);
     let codes = STATUS_CODES.iter().map(|code| u32::from(*code)).collect::<Vec<_>>();
     (
@@ -204,15 +216,28 @@ fn filters(data: &DataSet) -> impl Strategy<Value = pb::UsageFilter> {
         texts(&ROUTES),
         prop_oneof![2 => Just(vec![]), 1 => subsequence(codes, 1..=8)],
         prop_oneof![4 => Just(vec![]), 1 => subsequence(RESOURCE_IDS.map(str::to_owned).to_vec(), 1..=4)],
+        prop_oneof![4 => Just(vec![]), 1 => subsequence(secrets, 1..=4)],
+        prop_oneof![4 => Just(vec![]), 1 => subsequence(DENIALS.map(str::to_owned).to_vec(), 1..=3)],
     )
         .prop_map(
-            |((a, b, fine_a, fine_b), key_ids, outcomes, methods, routes, status_codes, resource_ids)| {
+            |(at, key_ids, outcomes, methods, routes, status_codes, resource_ids, secret_ids, denials)| {
+                let (a, b, fine_a, fine_b) = at;
                 let mut wire = filter(a.min(b), a.max(b) + 1);
                 // Finer than a millisecond: the border must still be exact.
                 wire.from.as_mut().unwrap().nanos += fine_a * i32::from(fine_a % 2 == 0);
                 wire.to = Some(timestamp(a.max(b) + 2));
                 wire.to.as_mut().unwrap().nanos += fine_b * i32::from(fine_b % 2 == 0);
-                pb::UsageFilter { key_ids, outcomes, methods, routes, status_codes, resource_ids, ..wire }
+                pb::UsageFilter {
+                    key_ids,
+                    outcomes,
+                    methods,
+                    routes,
+                    status_codes,
+                    resource_ids,
+                    secret_ids,
+                    denials,
+                    ..wire
+                }
             },
         )
 }

@@ -1,9 +1,12 @@
 //! Request events as a test knows them: made up, written to ClickHouse, and sorted by the filter's words in plain
 //! Rust, to compare the answers with.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv6Addr},
+};
 
-use domain::{KeyId, Outcome, RequestId, WorkspaceId};
+use domain::{KeyId, Outcome, RequestId, SecretId, WorkspaceId};
 use proto::usage as pb;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -17,6 +20,9 @@ pub(crate) struct Event {
     pub(crate) route: String,
     pub(crate) status_code: u16,
     pub(crate) resource_id: String,
+    pub(crate) secret_id: SecretId,
+    pub(crate) denial: String,
+    pub(crate) client_ip: IpAddr,
 }
 
 impl Event {
@@ -29,6 +35,9 @@ impl Event {
             route: "/v1/orders/{id}".into(),
             status_code: 200,
             resource_id: String::new(),
+            secret_id: SecretId::from_uuid(Uuid::nil()),
+            denial: String::new(),
+            client_ip: Ipv6Addr::UNSPECIFIED.into(),
         }
     }
 
@@ -58,6 +67,8 @@ impl Event {
             && any(&filter.routes, &self.route)
             && any(&filter.status_codes, &self.status_code.into())
             && any(&filter.resource_ids, &self.resource_id)
+            && any(&filter.secret_ids, &self.secret_id.to_string())
+            && any(&filter.denials, &self.denial)
     }
 }
 
@@ -72,7 +83,7 @@ pub(crate) fn request_id_at(at_ms: i64) -> RequestId {
 pub(crate) async fn insert(clickhouse: &parts::ClickHouse, workspace_id: WorkspaceId, events: &[Event]) {
     let mut sql =
         "insert into keymeter.request_events (workspace_id, key_id, request_id, occurred_at, method, \
-        route, status_code, outcome, resource_id, origin) format JSONEachRow\n"
+        route, status_code, outcome, resource_id, origin, secret_id, denial, client_ip) format JSONEachRow\n"
             .to_owned();
     for event in events {
         let row = serde_json::json!({
@@ -86,6 +97,12 @@ pub(crate) async fn insert(clickhouse: &parts::ClickHouse, workspace_id: Workspa
             "outcome": event.outcome().as_str(),
             "resource_id": event.resource_id,
             "origin": "upstream",
+            "secret_id": event.secret_id.as_uuid(),
+            "denial": event.denial,
+            "client_ip": match event.client_ip {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                IpAddr::V6(ip) => ip,
+            },
         });
         writeln!(sql, "{row}").unwrap();
     }
