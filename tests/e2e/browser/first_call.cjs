@@ -175,14 +175,16 @@ async function deleteKey(secret) {
   await dialog.getByText('cannot be undone').waitFor();
   await accessible('delete dialog');
   await dialog.getByRole('button', { name: 'Delete key' }).click();
-  await page.getByRole('status').getByText('was deleted').waitFor();
+  await page.getByRole('heading', { name: 'was deleted' }).waitFor();
+  await page.getByRole('status').getByText(/refuse|Refused/).waitFor();
+  await accessible('receipt');
   const deadline = Date.now() + PATIENCE;
   let status;
   do {
     status = (await fetch(`${EDGE_URL}/v1/orders`, { headers: { authorization: `Bearer ${secret}` } })).status;
   } while (status !== 401 && Date.now() < deadline);
   assert.equal(status, 401);
-  await page.getByRole('status').getByRole('link').click();
+  await page.getByRole('link', { name: 'See its usage' }).click();
   await page.getByText('This key was deleted').waitFor();
 }
 

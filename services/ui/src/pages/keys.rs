@@ -1,5 +1,7 @@
 //! The list of keys, and the forms that generate, copy and delete one.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::{
     Form, Json,
@@ -23,6 +25,7 @@ use tonic_types::StatusExt as _;
 use super::{
     Shell,
     keys_view::{KeyView, ListLinks},
+    receipt_view::ReceiptView,
 };
 use crate::{
     problem::{Service, Stop, page, sentence},
@@ -31,6 +34,8 @@ use crate::{
 
 /// Keys on one page of the list.
 const PAGE_SIZE: i32 = 50;
+/// How long a person waits to hear that every edge refuses a key.
+const RECEIPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The list's address.
 #[derive(Debug, Default, Deserialize)]
@@ -41,9 +46,6 @@ pub(crate) struct ListQuery {
     /// Not empty: deleted keys too.
     #[serde(default)]
     deleted: String,
-    /// The key that was just deleted.
-    #[serde(default)]
-    done: String,
 }
 
 /// The form of a new key, as it was filled in.
@@ -75,7 +77,6 @@ struct ListPage {
     shell: Shell,
     keys: Vec<KeyView>,
     links: ListLinks,
-    done: Option<KeyView>,
     form: NewKey,
     errors: FormErrors,
 }
@@ -104,6 +105,14 @@ struct DeletePage {
     key: KeyView,
 }
 
+#[derive(Template)]
+#[template(path = "key_deleted.html")]
+struct DeletedPage {
+    shell: Shell,
+    key: KeyView,
+    receipt: ReceiptView,
+}
+
 /// What a script puts on the clipboard.
 #[derive(Serialize)]
 struct Revealed {
@@ -120,8 +129,7 @@ pub(crate) async fn list(visit: Visit, Query(query): Query<ListQuery>) -> Result
         page_token: query.page_token.clone(),
         show_deleted,
     });
-    let (listed, done) = tokio::join!(client.list_keys(request), just_deleted(&visit, &query.done));
-    let listed = match listed {
+    let listed = match client.list_keys(request).await {
         Ok(listed) => listed.into_inner(),
         // A link to a page of the list from before a change of it: start over.
         Err(status) if status.code() == Code::InvalidArgument && !query.page_token.is_empty() => {
@@ -134,7 +142,6 @@ pub(crate) async fn list(visit: Visit, Query(query): Query<ListQuery>) -> Result
         shell: visit.shell(),
         keys: listed.keys.iter().filter_map(|key| KeyView::new(key, now)).collect(),
         links: ListLinks::new(show_deleted, &query.page_token, &listed.next_page_token),
-        done,
         form: NewKey::blank(),
         errors: FormErrors::default(),
     }))
@@ -187,14 +194,22 @@ pub(crate) async fn confirm_delete(visit: Visit, Path(key_id): Path<String>) -> 
     Ok(page(&DeletePage { shell: visit.shell(), key }))
 }
 
-/// `POST /keys/{key_id}/delete`
+/// `POST /keys/{key_id}/delete`: the receipt. Sent twice it deletes once.
 pub(crate) async fn delete(visit: Visit, Path(key_id): Path<String>) -> Result<Response, Stop> {
     let key_id: KeyId = key_id.parse().map_err(|_| visit.not_found())?;
     let name = key_name(visit.access.workspace_id, key_id);
-    let request = visit.call(DeleteKeyRequest { name, ..Default::default() });
+    let request = visit.call(DeleteKeyRequest {
+        name,
+        receipt_timeout: prost_types::Duration::try_from(RECEIPT_TIMEOUT).ok(),
+        ..DeleteKeyRequest::default()
+    });
     let deleted = visit.app.clients.keys.clone().delete_key(request).await;
-    deleted.map_err(|status| visit.stop(Service::Keys, &status))?;
-    Ok(Redirect::to(&format!("/keys?done={key_id}")).into_response())
+    let deleted = deleted.map_err(|status| visit.stop(Service::Keys, &status))?.into_inner();
+    let now = OffsetDateTime::now_utc();
+    let key = deleted.key.as_ref().and_then(|key| KeyView::new(key, now));
+    let key = key.ok_or_else(|| visit.stop(Service::Keys, &Status::internal("a key without a name")))?;
+    let receipt = ReceiptView::new(deleted.receipt.as_ref(), now);
+    Ok(page(&DeletedPage { shell: visit.shell(), key, receipt }))
 }
 
 /// `POST /keys/{key_id}/reveal`: the secret as JSON for the clipboard; it is part of no page.
@@ -215,13 +230,6 @@ async fn get(visit: &Visit, key_id: &str) -> Result<KeyView, Stop> {
     let key = visit.app.clients.keys.clone().get_key(visit.call(GetKeyRequest { name })).await;
     let key = key.map_err(|status| visit.stop(Service::Keys, &status))?.into_inner();
     KeyView::new(&key, OffsetDateTime::now_utc()).ok_or_else(|| visit.not_found())
-}
-
-/// The key that `done` names, if it was really deleted: the address alone makes no claim.
-async fn just_deleted(visit: &Visit, done: &str) -> Option<KeyView> {
-    let name = key_name(visit.access.workspace_id, done.parse().ok()?);
-    let key = visit.app.clients.keys.clone().get_key(visit.call(GetKeyRequest { name })).await.ok()?;
-    KeyView::new(key.get_ref(), OffsetDateTime::now_utc()).filter(KeyView::is_deleted)
 }
 
 impl NewKey {

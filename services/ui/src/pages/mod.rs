@@ -3,6 +3,7 @@
 pub(crate) mod columns;
 pub(crate) mod keys;
 mod keys_view;
+mod receipt_view;
 pub(crate) mod sign_in;
 pub(crate) mod usage;
 mod usage_view;

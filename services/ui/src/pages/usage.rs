@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use domain::KeyId;
+use domain::{Denial, KeyId};
 use proto::{
     keys::{GetKeyRequest, Key},
     resource::{key_name, workspace_name},
@@ -21,7 +21,9 @@ use tonic::{Code, Status};
 use super::{
     Shell,
     keys_view::KeyView,
-    usage_view::{Card, Cell, Donut, Endpoints, FilterForm, Freshness, Log, Palette, Scope, Seen},
+    usage_view::{
+        Card, Cell, Donut, Endpoints, FilterForm, Freshness, Log, Palette, Scope, Seen, StillCalled,
+    },
 };
 use crate::{
     columns::{self, Column},
@@ -64,6 +66,8 @@ struct UsagePage {
     columns: Vec<Column>,
     edge_url: String,
     problem: Option<Problem>,
+    /// Of a deleted key.
+    still_called: Option<StillCalled>,
 }
 
 impl Panels {
@@ -108,6 +112,10 @@ pub(crate) async fn show(
         }
         Err(status) => (None, Some(visit.problem(Service::Keys, &status))),
     };
+    let still_called = match (&key, &filters) {
+        (Some(key), Ok(filters)) if key.is_deleted() => get_still_called(&visit, filters, key_id, now).await,
+        _ => None,
+    };
     let path = format!("/keys/{key_id}/usage");
     let code = if panels.is_some() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
     let here = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
@@ -115,7 +123,8 @@ pub(crate) async fn show(
     let seen = panels.as_ref().map_or_else(Seen::default, Panels::seen);
     let form = FilterForm::new(fields, &filters, key_id, seen, now);
     let shell = visit.shell();
-    let html = page(&UsagePage { shell, key, key_id, form, panels, here, columns, edge_url, problem });
+    let html =
+        page(&UsagePage { shell, key, key_id, form, panels, here, columns, edge_url, problem, still_called });
     Ok((code, html).into_response())
 }
 
@@ -178,6 +187,24 @@ async fn get_breakdown(
     let dimension = dimension.into();
     let request = visit.call(GetBreakdownRequest { parent, filter: Some(filter.clone()), dimension, limit });
     Ok(visit.app.clients.usage.clone().get_breakdown(request).await?.into_inner())
+}
+
+/// Who calls with a deleted key, in the filter's range; `None` if nobody does, or query does not say.
+async fn get_still_called(
+    visit: &Visit,
+    filters: &Filters,
+    key_id: KeyId,
+    now: OffsetDateTime,
+) -> Option<StillCalled> {
+    let range = filters.to_proto(now);
+    let filter = UsageFilter {
+        from: range.from,
+        to: range.to,
+        key_ids: vec![key_id.to_string()],
+        denials: vec![Denial::Deleted.as_str().to_owned()],
+        ..UsageFilter::default()
+    };
+    StillCalled::new(&get_breakdown(visit, &filter, Dimension::ClientIp, 1).await.ok()?)
 }
 
 async fn list_requests(

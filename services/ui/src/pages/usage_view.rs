@@ -224,6 +224,31 @@ impl Freshness {
     }
 }
 
+/// Calls that came with a deleted key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct StillCalled {
+    /// `412 times from 2 addresses`
+    pub(crate) text: String,
+}
+
+impl StillCalled {
+    /// From refused calls by address; `None` if there are none.
+    #[must_use]
+    pub(crate) fn new(by_address: &Breakdown) -> Option<Self> {
+        let calls = |counts: &Option<Counts>| counts.as_ref().map_or(0, |counts| counts.total_count);
+        let total =
+            by_address.rows.iter().map(|row| calls(&row.counts)).sum::<u64>() + calls(&by_address.other);
+        let addresses = by_address.rows.len() as u64 + by_address.other_value_count;
+        let many = |number: u64, one: &str, more: &str| match number {
+            1 => format!("1 {one}"),
+            _ => format!("{} {more}", count(number)),
+        };
+        let text =
+            format!("{} from {}", many(total, "time", "times"), many(addresses, "address", "addresses"));
+        (total > 0).then_some(Self { text })
+    }
+}
+
 /// Whose calls the page shows.
 pub(crate) enum Scope {
     /// Its own key's.

@@ -111,3 +111,14 @@ fn the_form_keeps_what_was_wrong() {
     assert_eq!(form.methods.last(), Some(&("PURGE".to_owned(), true)));
     assert_eq!(form.fields.key_id, Some(own.to_string()));
 }
+
+#[test]
+fn a_deleted_key_that_is_still_called_is_counted() {
+    let said = |breakdown: &Breakdown| StillCalled::new(breakdown).map(|called| called.text);
+    assert_eq!(said(&breakdown(&[], 0)), None);
+    assert_eq!(said(&breakdown(&[("192.0.2.7", 1)], 0)).as_deref(), Some("1 time from 1 address"));
+    assert_eq!(
+        said(&breakdown(&[("192.0.2.7", 1_000)], 12)).as_deref(),
+        Some("1,012 times from 2 addresses")
+    );
+}

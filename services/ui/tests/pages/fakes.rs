@@ -185,6 +185,7 @@ impl Fakes {
                     && any(&filter.methods, &call.method)
                     && any(&filter.routes, &call.route)
                     && any(&filter.resource_ids, &call.resource_id)
+                    && any(&filter.denials, &call.denial)
                     && (filter.outcomes.is_empty() || filter.outcomes.contains(&call.outcome))
                     && (filter.status_codes.is_empty() || filter.status_codes.contains(&call.status_code))
             });
@@ -371,7 +372,14 @@ impl k::keys_service_server::KeysService for Fakes {
             key.state = k::KeyState::Deleted.into();
             key.delete_time = Some(ago(Duration::ZERO));
         });
-        Ok(Response::new(k::DeleteKeyResponse { key: Some(self.key(&name)?), version: 2, receipt: None }))
+        let receipt = request.get_ref().receipt_timeout.as_ref().map(|_| k::Receipt {
+            state: k::ReceiptState::Complete.into(),
+            edges_refusing: 3,
+            edges: 3,
+            elapsed: Some(prost_types::Duration { seconds: 0, nanos: 84_000_000 }),
+            silent_edges: vec![],
+        });
+        Ok(Response::new(k::DeleteKeyResponse { key: Some(self.key(&name)?), version: 2, receipt }))
     }
 
     async fn verify_key(
@@ -401,6 +409,7 @@ impl u::usage_service_server::UsageService for Fakes {
         let rpc = match request.get_ref().dimension() {
             u::Dimension::Method => "GetBreakdown by method",
             u::Dimension::StatusCode => "GetBreakdown by status",
+            u::Dimension::ClientIp => "GetBreakdown by address",
             _ => "GetBreakdown by route",
         };
         self.admit(rpc, &request, &request.get_ref().parent)?;
@@ -409,6 +418,7 @@ impl u::usage_service_server::UsageService for Fakes {
         let value = |call: &u::Request| match dimension {
             u::Dimension::Method => call.method.clone(),
             u::Dimension::StatusCode => call.status_code.to_string(),
+            u::Dimension::ClientIp => call.client_ip.clone(),
             _ => call.route.clone(),
         };
         let mut values: Vec<String> = calls.iter().map(value).collect();

@@ -280,6 +280,16 @@ async fn a_deleted_key_stays_readable_under_a_banner() {
     let page = site.page(&format!("/keys/{key}/usage")).await;
     assert!(page.contains("This key was deleted") && page.contains("its usage stays readable"));
     assert_eq!(cards(&page)[0], "10");
+    assert!(!page.contains("still called"));
+    for client_ip in ["192.0.2.7", "192.0.2.8", "192.0.2.8"] {
+        site.fakes.add(key, |request| {
+            request.status_code = 401;
+            "deleted".clone_into(&mut request.denial);
+            client_ip.clone_into(&mut request.client_ip);
+        });
+    }
+    let page = site.page(&format!("/keys/{key}/usage")).await;
+    assert!(page.contains("it was still called <strong>3 times from 2 addresses</strong>"));
 }
 
 #[rstest]
