@@ -7,10 +7,12 @@ pub mod event;
 pub mod id;
 pub mod key;
 pub mod range;
+pub mod redact;
 pub mod secret;
 
 pub use event::{Denial, Origin, Outcome, RequestEvent};
 pub use id::{AccountId, EdgeId, Id, IdError, KeyId, RequestId, SecretId, ServiceTokenId, WorkspaceId};
 pub use key::{Environment, KeyState};
 pub use range::{RangeError, TimeRange};
+pub use redact::redact;
 pub use secret::{Secret, SecretError, SecretHash};

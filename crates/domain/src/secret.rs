@@ -17,7 +17,7 @@ const PREFIX_CHARS: usize = "km_live_".len();
 /// Length of every secret, in bytes.
 pub const SECRET_BYTES: usize = PREFIX_CHARS + RANDOM_CHARS + CHECKSUM_CHARS;
 /// How many first characters of a secret lists may show: the prefix and four more.
-const START_CHARS: usize = PREFIX_CHARS + 4;
+pub(crate) const START_CHARS: usize = PREFIX_CHARS + 4;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 

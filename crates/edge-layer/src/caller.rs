@@ -61,10 +61,10 @@ fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     data_encoding::HEXLOWER.decode(text).ok()?.try_into().ok()
 }
 
-/// Bytes that are no UTF-8 are replaced.
+/// Bytes that are no UTF-8 are replaced, and secrets cut.
 fn text(value: Option<&HeaderValue>) -> String {
     let text = String::from_utf8_lossy(value.map_or(b"", HeaderValue::as_bytes));
-    cut(&text, TEXT_BYTES_MAX).to_owned()
+    cut(&domain::redact(&text), TEXT_BYTES_MAX).to_owned()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use domain::{Denial, KeyId, Origin, RequestEvent, RequestId, WorkspaceId};
+use domain::{Denial, KeyId, Origin, RequestEvent, RequestId, WorkspaceId, redact};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
@@ -164,7 +164,8 @@ impl Shared {
 
     fn event<I>(&self, request: &Request<I>, entry: &KeyEntry, arrival: Arrival) -> RequestEvent {
         let headers = request.headers();
-        let path = cut(request.uri().path(), domain::event::PATH_BYTES_MAX);
+        let path = redact(request.uri().path());
+        let path = cut(&path, domain::event::PATH_BYTES_MAX);
         let (route, resource_id) = route::template(path);
         RequestEvent {
             workspace_id: entry.workspace_id,

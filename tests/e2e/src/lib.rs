@@ -5,7 +5,7 @@
 mod api;
 mod bad_input;
 mod browser;
-
+mod canaries;
 mod client;
 mod counts;
 mod deletion;

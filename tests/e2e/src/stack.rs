@@ -49,7 +49,7 @@ pub(crate) struct Stack {
     pub(crate) api: Api,
     pub(crate) workspace: String,
     service_token: String,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// A key made for a test.
@@ -76,18 +76,40 @@ impl Stack {
         stack
     }
 
+    /// As [`Self::start`], with services that log all that they can.
+    pub(crate) async fn start_talkative() -> Self {
+        let (nats, postgres, clickhouse) =
+            tokio::join!(Nats::start(), Postgres::start(), ClickHouse::start());
+        let mut stack = Self::start_logging(nats, postgres, clickhouse, Some("trace")).await;
+        stack.ready().await;
+        stack
+    }
+
     /// Starts the services on parts that may be stopped; Postgres must run.
     pub(crate) async fn start_on(nats: Nats, postgres: Postgres, clickhouse: ClickHouse) -> Self {
+        Self::start_logging(nats, postgres, clickhouse, None).await
+    }
+
+    async fn start_logging(
+        nats: Nats,
+        postgres: Postgres,
+        clickhouse: ClickHouse,
+        level: Option<&str>,
+    ) -> Self {
         let api = Api::start().await;
         let folder = tempfile::tempdir().unwrap();
         let ports = Ports::free();
         let keys_environment = keys_environment(&ports, &postgres.url(), &nats.url(), folder.path());
         let (workspace, service_token) = bootstrap(&keys_environment, folder.path()).await;
-        let keys = spawn("keys", &keys_environment).await;
-        let edge = spawn("edge", &edge_environment(&ports, &nats.url(), &api.url(), folder.path())).await;
-        let ingest = spawn("ingest", &ingest_environment(&ports, &nats.url(), &clickhouse.url())).await;
-        let query = spawn("query", &query_environment(&ports, &clickhouse.url())).await;
-        let ui = spawn("ui", &ui_environment(&ports)).await;
+        let spawn = async |name: &str, mut environment: Environment| {
+            environment.extend(level.map(|level| ("RUST_LOG", level.to_owned())));
+            spawn(name, &environment).await
+        };
+        let keys = spawn("keys", keys_environment).await;
+        let edge = spawn("edge", edge_environment(&ports, &nats.url(), &api.url(), folder.path())).await;
+        let ingest = spawn("ingest", ingest_environment(&ports, &nats.url(), &clickhouse.url())).await;
+        let query = spawn("query", query_environment(&ports, &clickhouse.url())).await;
+        let ui = spawn("ui", ui_environment(&ports)).await;
         Self {
             ports,
             keys,
@@ -101,7 +123,7 @@ impl Stack {
             api,
             workspace,
             service_token,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -117,6 +139,26 @@ impl Stack {
         ] {
             service.wait_ready(&format!("127.0.0.1:{port}")).await;
         }
+    }
+
+    /// Where the services keep their files: the edge its spool.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// All that the services wrote to their logs.
+    pub(crate) fn logs(&self) -> [(&'static str, String); 5] {
+        [
+            ("keys", self.keys.log()),
+            ("edge", self.edge.log()),
+            ("ingest", self.ingest.log()),
+            ("query", self.query.log()),
+            ("ui", self.ui.log()),
+        ]
+    }
+
+    pub(crate) fn service_token(&self) -> &str {
+        &self.service_token
     }
 
     pub(crate) fn edge_url(&self) -> String {

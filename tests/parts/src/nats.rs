@@ -35,6 +35,12 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// Its folder, with all that it stores.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.process.folder()
+    }
+
     /// Ends it as a crash does.
     pub async fn kill(&mut self) {
         self.process.end(Signal::KILL).await;

@@ -61,6 +61,12 @@ impl Postgres {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// Its folder, with all that it stores.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.process.folder()
+    }
+
     /// Ends it as a crash does.
     pub async fn kill(&mut self) {
         self.process.end(Signal::KILL).await;
