@@ -10,7 +10,9 @@ pub mod range;
 pub mod secret;
 
 pub use event::{Denial, Origin, Outcome, RequestEvent};
-pub use id::{AccountId, EdgeId, Id, IdError, KeyId, RequestId, SecretId, ServiceTokenId, WorkspaceId};
+pub use id::{
+    AccountId, EdgeId, Id, IdError, InvitationId, KeyId, RequestId, SecretId, ServiceTokenId, WorkspaceId,
+};
 pub use key::{Environment, KeyState};
 pub use range::{RangeError, TimeRange};
 pub use secret::{Secret, SecretError, SecretHash};
