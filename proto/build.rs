@@ -5,9 +5,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 8] = [
     "keymeter/events/v1/events.proto",
+    "keymeter/keys/v1/audit.proto",
     "keymeter/keys/v1/keys.proto",
+    "keymeter/keys/v1/members.proto",
+    "keymeter/keys/v1/service_tokens.proto",
     "keymeter/keys/v1/sessions.proto",
     "keymeter/keys/v1/workspaces.proto",
     "keymeter/usage/v1/usage.proto",

@@ -44,7 +44,7 @@ pub const FEED_HEAD_KEY: &str = "head";
 pub const KEYS_SNAPSHOT_BUCKET: &str = "keys_snapshot";
 /// Subject of core NATS with `FeedAck`.
 pub const FEED_ACKS_SUBJECT: &str = "feed_acks";
-/// Bucket from a workspace's id to `Erasure`; keys creates it.
+/// Bucket from a workspace's id to `Erasure`; keys or ingest creates it, whichever comes first.
 pub const ERASURES_BUCKET: &str = "erasures";
 
 /// Bucket from an edge's id to `EdgeHeartbeat`.

@@ -1,7 +1,8 @@
-//! Resource names: `workspaces/{workspace}`, `workspaces/{workspace}/keys/{key}`,
-//! `workspaces/{workspace}/requests/{request}`.
+//! Resource names: `workspaces/{workspace}`, and what is in one: `…/keys/{key}`, `…/requests/{request}`,
+//! `…/members/{member}`, `…/invitations/{invitation}`, `…/serviceTokens/{service_token}`,
+//! `…/auditEntries/{audit_entry}`.
 
-use domain::{Id, IdError, KeyId, RequestId, WorkspaceId, id::Noun};
+use domain::{AccountId, Id, IdError, InvitationId, KeyId, RequestId, ServiceTokenId, WorkspaceId, id::Noun};
 
 /// Why a text is no name of the wanted resource.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +33,30 @@ pub fn request_name(workspace_id: WorkspaceId, request_id: RequestId) -> String 
     format!("workspaces/{workspace_id}/requests/{request_id}")
 }
 
+/// `workspaces/{workspace}/members/{member}`.
+#[must_use]
+pub fn member_name(workspace_id: WorkspaceId, account_id: AccountId) -> String {
+    format!("workspaces/{workspace_id}/members/{account_id}")
+}
+
+/// `workspaces/{workspace}/invitations/{invitation}`.
+#[must_use]
+pub fn invitation_name(workspace_id: WorkspaceId, invitation_id: InvitationId) -> String {
+    format!("workspaces/{workspace_id}/invitations/{invitation_id}")
+}
+
+/// `workspaces/{workspace}/serviceTokens/{service_token}`.
+#[must_use]
+pub fn service_token_name(workspace_id: WorkspaceId, service_token_id: ServiceTokenId) -> String {
+    format!("workspaces/{workspace_id}/serviceTokens/{service_token_id}")
+}
+
+/// `workspaces/{workspace}/auditEntries/{audit_entry}`.
+#[must_use]
+pub fn audit_entry_name(workspace_id: WorkspaceId, audit_entry_id: &str) -> String {
+    format!("workspaces/{workspace_id}/auditEntries/{audit_entry_id}")
+}
+
 /// Reads `workspaces/{workspace}`.
 ///
 /// # Errors
@@ -58,6 +83,30 @@ pub fn parse_key_name(name: &str) -> Result<(WorkspaceId, KeyId), NameError> {
 /// What is wrong with the name.
 pub fn parse_request_name(name: &str) -> Result<(WorkspaceId, RequestId), NameError> {
     parse_child(name, "requests", "workspaces/{workspace}/requests/{request}")
+}
+
+/// Reads `workspaces/{workspace}/members/{member}`.
+///
+/// # Errors
+/// What is wrong with the name.
+pub fn parse_member_name(name: &str) -> Result<(WorkspaceId, AccountId), NameError> {
+    parse_child(name, "members", "workspaces/{workspace}/members/{member}")
+}
+
+/// Reads `workspaces/{workspace}/invitations/{invitation}`.
+///
+/// # Errors
+/// What is wrong with the name.
+pub fn parse_invitation_name(name: &str) -> Result<(WorkspaceId, InvitationId), NameError> {
+    parse_child(name, "invitations", "workspaces/{workspace}/invitations/{invitation}")
+}
+
+/// Reads `workspaces/{workspace}/serviceTokens/{service_token}`.
+///
+/// # Errors
+/// What is wrong with the name.
+pub fn parse_service_token_name(name: &str) -> Result<(WorkspaceId, ServiceTokenId), NameError> {
+    parse_child(name, "serviceTokens", "workspaces/{workspace}/serviceTokens/{service_token}")
 }
 
 fn parse_child<N: Noun>(

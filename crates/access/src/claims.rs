@@ -3,10 +3,15 @@
 use std::{fmt, str::FromStr};
 
 use domain::{AccountId, ServiceTokenId, WorkspaceId};
-use proto::{resource, status};
+use proto::{
+    resource::{self, NameError},
+    status,
+};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tonic::Status;
+
+use crate::Role;
 
 /// A checked access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +22,10 @@ pub struct Claims {
     pub workspace_id: WorkspaceId,
     /// What the caller may do there.
     pub role: Role,
-    /// Narrows what a service may do; empty for people.
+    /// Narrows what a service may do; empty is all, and for people.
     pub scopes: Vec<String>,
+    /// When the person last gave the password, to the second; `None` for services.
+    pub authenticated: Option<OffsetDateTime>,
     /// When the token ends, to the second.
     pub expires: OffsetDateTime,
 }
@@ -33,6 +40,33 @@ impl Claims {
         let workspace_id = resource::parse_workspace_name(parent)
             .map_err(|error| status::invalid("parent", error.to_string()))?;
         self.owns(workspace_id).then_some(workspace_id).ok_or_else(|| status::not_found("workspace", parent))
+    }
+
+    /// What a request names by `parse`, in one of its fields: the id of something in a workspace.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for another form of name; `NOT_FOUND` for what is in another workspace than the token's,
+    /// as for what never was.
+    pub fn own<I>(
+        &self,
+        field: &str,
+        what: &str,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<(WorkspaceId, I), NameError>,
+    ) -> Result<(WorkspaceId, I), Status> {
+        let (workspace_id, id) = parse(name).map_err(|error| status::invalid(field, error.to_string()))?;
+        self.owns(workspace_id).then_some((workspace_id, id)).ok_or_else(|| status::not_found(what, name))
+    }
+
+    /// Whether the caller may change, reveal or delete a key that `owner` (`acc_…` or `svc_…`) answers for: members
+    /// only their own ones.
+    #[must_use]
+    pub fn may_change_key_of(&self, owner: &str) -> bool {
+        match self.role {
+            Role::Owner | Role::Admin | Role::Service => true,
+            Role::Member => owner == self.subject.to_string(),
+            Role::Viewer | Role::LogViewer => false,
+        }
     }
 
     /// Whether the token is for this workspace. What belongs to any other is to be answered as not found.
@@ -68,16 +102,6 @@ impl FromStr for Subject {
     }
 }
 
-/// What a caller may do in the token's workspace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// A person who may do everything.
-    Admin,
-    /// An internal service: everything but what only a person may do, such as seeing a key's secret again.
-    Service,
-}
-
 /// The claims as they stand in the token.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Wire {
@@ -88,6 +112,8 @@ pub(crate) struct Wire {
     aud: String,
     iat: i64,
     exp: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    auth_time: Option<i64>,
 }
 
 impl Wire {
@@ -100,16 +126,22 @@ impl Wire {
             aud: crate::AUDIENCE.to_owned(),
             iat: issued.unix_timestamp(),
             exp: claims.expires.unix_timestamp(),
+            auth_time: claims.authenticated.map(OffsetDateTime::unix_timestamp),
         }
     }
 
     /// `None` if an id or a time is none.
     pub(crate) fn read(self) -> Option<Claims> {
+        let authenticated = match self.auth_time {
+            Some(seconds) => Some(OffsetDateTime::from_unix_timestamp(seconds).ok()?),
+            None => None,
+        };
         Some(Claims {
             subject: self.sub.parse().ok()?,
             workspace_id: self.workspace.parse().ok()?,
             role: self.role,
             scopes: self.scopes,
+            authenticated,
             expires: OffsetDateTime::from_unix_timestamp(self.exp).ok()?,
         })
     }
@@ -121,16 +153,52 @@ mod tests {
 
     use super::*;
 
+    fn claims(role: Role) -> Claims {
+        Claims {
+            subject: Subject::Account(AccountId::generate()),
+            workspace_id: WorkspaceId::generate(),
+            role,
+            scopes: vec![],
+            authenticated: None,
+            expires: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn members_change_only_their_own_keys() {
+        let other = AccountId::generate().to_string();
+        for (role, own, others) in [
+            (Role::Owner, true, true),
+            (Role::Admin, true, true),
+            (Role::Service, true, true),
+            (Role::Member, true, false),
+            (Role::Viewer, false, false),
+            (Role::LogViewer, false, false),
+        ] {
+            let claims = claims(role);
+            assert_eq!(claims.may_change_key_of(&claims.subject.to_string()), own, "{role}");
+            assert_eq!(claims.may_change_key_of(&other), others, "{role}");
+            assert_eq!(claims.may_change_key_of(""), others, "{role}: a key without an owner is not a member's");
+        }
+    }
+
+    #[test]
+    fn what_is_in_another_workspace_is_as_what_never_was() {
+        let claims = claims(Role::Owner);
+        let read = |name: &str| {
+            claims.own("key.name", "key", name, resource::parse_key_name).map_err(|status| status.code())
+        };
+        let key = domain::KeyId::generate();
+        let name = resource::key_name(claims.workspace_id, key);
+        assert_eq!(read(&name), Ok((claims.workspace_id, key)));
+        assert_eq!(read(&resource::key_name(WorkspaceId::generate(), key)), Err(Code::NotFound));
+        assert_eq!(read(&format!("{name}/x")), Err(Code::InvalidArgument));
+    }
+
     #[test]
     fn only_the_own_workspace_is_found() {
-        let own = WorkspaceId::generate();
-        let claims = Claims {
-            subject: Subject::Account(AccountId::generate()),
-            workspace_id: own,
-            role: Role::Admin,
-            scopes: vec![],
-            expires: OffsetDateTime::UNIX_EPOCH,
-        };
+        let claims = claims(Role::Admin);
+        let own = claims.workspace_id;
         let code = |name: &str| claims.workspace(name).map_err(|status| status.code());
         assert_eq!(code(&resource::workspace_name(own)), Ok(own));
         assert_eq!(code(&resource::workspace_name(WorkspaceId::generate())), Err(Code::NotFound));

@@ -1,15 +1,20 @@
-//! Access tokens: what they say, signing them, and checking them offline.
+//! Access tokens: what they say, signing them, checking them offline, and what they allow.
 //!
-//! A server keeps one [`Verifier`], filled by [`follow`], and asks it about each call. Never opens a
-//! database and never sees a password or a service token.
+//! A server keeps one [`Verifier`], filled by [`follow`], behind a [`GateLayer`] that asks [`table`] about each
+//! call. Never opens a database and never sees a password or a service token.
 
 mod claims;
 mod follow;
+mod gate;
+mod role;
 mod signer;
+pub mod table;
 mod verifier;
 
-pub use claims::{Claims, Role, Subject};
+pub use claims::{Claims, Subject};
 pub use follow::follow;
+pub use gate::{Gate, GateLayer};
+pub use role::{Role, Scope};
 pub use signer::{Signer, SigningKeyError};
 pub use verifier::Verifier;
 

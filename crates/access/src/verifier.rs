@@ -115,7 +115,7 @@ fn validation() -> Validation {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
     use domain::{AccountId, WorkspaceId};
     use rstest::rstest;
@@ -139,8 +139,20 @@ mod tests {
             workspace_id: WorkspaceId::generate(),
             role: Role::Admin,
             scopes: vec!["keys.read".into()],
+            authenticated: Some(NOW - time::Duration::HOUR),
             expires: NOW + crate::LIFETIME,
         }
+    }
+
+    /// A verifier, and what signs tokens of a role that it finds good.
+    pub(crate) fn taught() -> (Verifier, impl Fn(Role) -> String) {
+        let (signer, public) = key("a");
+        let verifier = Verifier::default();
+        verifier.replace(&[public]);
+        let now = OffsetDateTime::now_utc();
+        (verifier, move |role| {
+            signer.sign(&Claims { role, expires: now + crate::LIFETIME, ..claims() }, now)
+        })
     }
 
     fn metadata(header: &str) -> MetadataMap {

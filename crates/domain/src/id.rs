@@ -40,6 +40,8 @@ nouns! {
     AccountNoun, AccountId, "acc_";
     /// A token of an internal service.
     ServiceTokenNoun, ServiceTokenId, "svc_";
+    /// A person who was asked into a workspace.
+    InvitationNoun, InvitationId, "inv_";
     /// An edge, for as long as its spool folder lives.
     EdgeNoun, EdgeId, "edge_";
 }

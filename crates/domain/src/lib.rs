@@ -11,7 +11,9 @@ pub mod redact;
 pub mod secret;
 
 pub use event::{Denial, Origin, Outcome, RequestEvent};
-pub use id::{AccountId, EdgeId, Id, IdError, KeyId, RequestId, SecretId, ServiceTokenId, WorkspaceId};
+pub use id::{
+    AccountId, EdgeId, Id, IdError, InvitationId, KeyId, RequestId, SecretId, ServiceTokenId, WorkspaceId,
+};
 pub use key::{Environment, KeyState};
 pub use range::{RangeError, TimeRange};
 pub use redact::redact;

@@ -1,4 +1,5 @@
-//! A gRPC server as all of ours are: health by readiness, reflection, a drain on shutdown. Knows no service.
+//! A gRPC server as all of ours are: one gate before everything, health by readiness, reflection, a drain on
+//! shutdown. Knows no service.
 
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use tonic_health::server::HealthReporter;
 use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::Level;
 
+use access::{GateLayer, Verifier};
 use boot::Health;
 
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long running calls may still take after the signal.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 
-/// Serves `routes` until `shutdown`, then lets running calls end, for at most 30 s.
+/// Serves `routes` behind a gate that checks access tokens with `verifier`, until `shutdown`, then lets running calls end, for at most 30 s.
 ///
 /// `service_names` are the full names that `grpc.health.v1` reports, beside the empty one.
 ///
@@ -25,6 +27,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(30);
 pub async fn serve(
     listener: TcpListener,
     routes: Routes,
+    verifier: Verifier,
     descriptors: &[u8],
     health: Health,
     service_names: &'static [&'static str],
@@ -37,6 +40,7 @@ pub async fn serve(
         .build_v1()?;
     let server = Server::builder()
         .layer(TraceLayer::new_for_grpc().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
+        .layer(GateLayer::new(verifier))
         .http2_keepalive_interval(Some(KEEPALIVE))
         .add_routes(routes)
         .add_service(health_service)

@@ -1,7 +1,11 @@
-//! The gRPC face: checks who calls, gives each call its deadline, hands it to its use case, counts the answer.
+//! The gRPC face: gives each call its deadline, hands it to its use case, counts the answer. Who calls was
+//! checked by the gate before it.
 
-use access::Verifier;
-use proto::usage::{self as pb, usage_service_server::UsageService};
+use access::Claims;
+use proto::{
+    status,
+    usage::{self as pb, usage_service_server::UsageService},
+};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
@@ -18,19 +22,18 @@ use crate::{
 /// `keymeter.usage.v1.UsageService`.
 pub(crate) struct Usage {
     store: Store,
-    verifier: Verifier,
     metrics: Metrics,
 }
 
 impl Usage {
-    pub(crate) const fn new(store: Store, verifier: Verifier, metrics: Metrics) -> Self {
-        Self { store, verifier, metrics }
+    pub(crate) const fn new(store: Store, metrics: Metrics) -> Self {
+        Self { store, metrics }
     }
 
     async fn answer<Q, A, F>(
         &self,
         rpc: &'static str,
-        request: Request<Q>,
+        mut request: Request<Q>,
         use_case: impl FnOnce(Call, Q) -> F,
     ) -> Result<Response<A>, Status>
     where
@@ -38,13 +41,16 @@ impl Usage {
     {
         let arrived = Instant::now();
         let _running = self.metrics.running();
-        let answer = match self.verifier.authenticate(request.metadata()) {
-            Ok(claims) => {
+        let answer = match request.extensions_mut().remove::<Claims>() {
+            Some(claims) => {
                 let deadline = arrived + call::time_allowed(request.metadata());
                 let call = Call { claims, store: self.store.clone(), deadline };
                 use_case(call, request.into_inner()).await
             }
-            Err(status) => Err(status),
+            None => {
+                tracing::error!(rpc, "a call came past the gate");
+                Err(status::internal())
+            }
         };
         let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
         self.metrics.answered(rpc, code, arrived.elapsed());

@@ -60,10 +60,11 @@ pub async fn run(
         report_to(health.need("signing keys")),
     ));
     let watching = tokio::spawn(store.clone().watch(health.need("clickhouse"), shutdown.clone()));
-    let usage = Usage::new(store, verifier, Metrics::new());
+    let usage = Usage::new(store, Metrics::new());
     let routes = Routes::new(UsageServiceServer::new(usage));
     let served =
-        grpc_server::serve(listener, routes, proto::DESCRIPTORS, health, &[SERVICE_NAME], shutdown).await;
+        grpc_server::serve(listener, routes, verifier, proto::DESCRIPTORS, health, &[SERVICE_NAME], shutdown)
+            .await;
     following.abort();
     watching.abort();
     served

@@ -10,7 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("proto", &["domain"]),
     ("boot", &[]),
-    ("grpc-server", &["boot"]),
+    ("grpc-server", &["access", "boot"]),
     ("access", &["domain", "proto"]),
     ("edge-layer", &["domain", "proto"]),
     ("chdb-server", &[]),

@@ -53,6 +53,7 @@ impl Keys {
             workspace_id,
             role: Role::Service,
             scopes: vec![],
+            authenticated: None,
             expires: now + LIFETIME,
         };
         let mut request = Request::new(message);
@@ -246,6 +247,20 @@ impl SessionsService for Sessions {
         &self,
         _: Request<keys::SignOutRequest>,
     ) -> Result<Response<keys::SignOutResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn reauthenticate(
+        &self,
+        _: Request<keys::ReauthenticateRequest>,
+    ) -> Result<Response<keys::ReauthenticateResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn accept_invitation(
+        &self,
+        _: Request<keys::AcceptInvitationRequest>,
+    ) -> Result<Response<keys::AcceptInvitationResponse>, Status> {
         Err(Status::unimplemented("not asked for here"))
     }
 
