@@ -70,19 +70,18 @@ function say(text, bad = false) {
   hide = setTimeout(() => toast.classList.remove('shown'), bad ? 8000 : 2500);
 }
 
-async function reveal(address) {
-  const answer = await fetch(address, { method: 'POST', headers: { accept: 'application/json' } });
+async function reveal(address, password) {
+  const form = password === undefined ? undefined : new URLSearchParams({ password });
+  const answer = await fetch(address, { method: 'POST', headers: { accept: 'application/json' }, body: form });
   const body = await answer.json();
-  if (!answer.ok) throw new Error(`${body.text} Reference: ${body.reference}`);
-  return body.secret;
+  if (answer.ok) return body.secret;
+  const known = body.reason === 'WRONG_PASSWORD' ? '' : ` Reference: ${body.reference}`;
+  throw Object.assign(new Error(body.text + known), { reason: body.reason });
 }
 
-// The text may still be on its way: browsers want the write to begin with the click.
+// The text may still be on its way: browsers want the write to begin with the click. Returns why it failed.
 async function copy(button, text) {
-  if (!navigator.clipboard) {
-    say('This browser copies only on pages from https or this computer.', true);
-    return;
-  }
+  if (!navigator.clipboard) return new Error('This browser copies only on pages from https or this computer.');
   const blob = text.then((text) => new Blob([text], { type: 'text/plain' }));
   blob.catch(() => {});
   try {
@@ -91,9 +90,38 @@ async function copy(button, text) {
     button.classList.add('copied');
     setTimeout(() => button.classList.remove('copied'), 2500);
   } catch {
-    const why = await text.then(() => 'The browser did not allow copying.', (error) => error.message);
-    say(why, true);
+    return text.then(() => new Error('The browser did not allow copying.'), (error) => error);
   }
+}
+
+async function copyKey(button) {
+  const problem = await copy(button, reveal(button.dataset.copyKey));
+  if (problem?.reason === 'REAUTHENTICATION_REQUIRED') askPassword(button);
+  else if (problem) say(problem.message, true);
+}
+
+async function copyText(button) {
+  const text = document.getElementById(button.dataset.copyText).textContent;
+  const problem = await copy(button, Promise.resolve(text));
+  if (problem) say(problem.message, true);
+}
+
+// What is typed goes to the server and nowhere else.
+function askPassword(button) {
+  const dialog = document.getElementById('password');
+  const form = dialog.querySelector('form');
+  const place = dialog.querySelector('[data-problem]');
+  place.hidden = true;
+  form.onsubmit = async (event) => {
+    event.preventDefault();
+    const password = form.elements.password.value;
+    form.reset();
+    const problem = await copy(button, reveal(button.dataset.copyKey, password));
+    place.hidden = !problem;
+    place.textContent = problem?.message ?? '';
+    if (!problem) dialog.close();
+  };
+  dialog.showModal();
 }
 
 function open(dialog, link) {
@@ -114,11 +142,9 @@ document.addEventListener('click', (event) => {
   } else if (on('[data-close]') || event.target instanceof HTMLDialogElement) {
     event.target.closest('dialog').close();
   } else if (on('[data-copy-key]')) {
-    const button = on('[data-copy-key]');
-    copy(button, reveal(button.dataset.copyKey));
+    copyKey(on('[data-copy-key]'));
   } else if (on('[data-copy-text]')) {
-    const button = on('[data-copy-text]');
-    copy(button, Promise.resolve(document.getElementById(button.dataset.copyText).textContent));
+    copyText(on('[data-copy-text]'));
   }
   for (const menu of document.querySelectorAll('[data-menu][open]')) if (!menu.contains(event.target)) menu.open = false;
 });

@@ -31,6 +31,8 @@ pub(crate) struct Problem {
     pub(crate) title: &'static str,
     /// What to do.
     pub(crate) text: String,
+    /// The service's own word for a script, such as REAUTHENTICATION_REQUIRED; empty if it gave none.
+    pub(crate) reason: String,
     /// Finds the cause in the logs.
     pub(crate) reference: String,
 }
@@ -73,8 +75,9 @@ impl Problem {
         metrics::call_failed(name, status.code());
         let (code, message) = (status.code(), status.message());
         tracing::warn!(service = name, rpc.code = ?code, rpc.message = message, request.reference = %reference, "a call failed");
+        let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
         let (status, title, text) = explain(service, status);
-        Self { status, title, text, reference: reference.to_string() }
+        Self { status, title, text, reason, reference: reference.to_string() }
     }
 
     /// A page or key that is not there.
@@ -84,6 +87,7 @@ impl Problem {
             status: StatusCode::NOT_FOUND,
             title: "Not found",
             text: "There is nothing at this address, or it belongs to another workspace.".to_owned(),
+            reason: String::new(),
             reference: reference.to_string(),
         }
     }
@@ -95,7 +99,20 @@ impl Problem {
             status: StatusCode::FORBIDDEN,
             title: "Refused",
             text: "This request came from another site. Open the page here and try again.".to_owned(),
+            reason: String::new(),
             reference: Reference::mint().to_string(),
+        }
+    }
+
+    /// A password that is not the person's.
+    #[must_use]
+    pub(crate) fn wrong_password(reference: &Reference) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            title: "Wrong password",
+            text: "That is not your password.".to_owned(),
+            reason: "WRONG_PASSWORD".to_owned(),
+            reference: reference.to_string(),
         }
     }
 
@@ -106,6 +123,7 @@ impl Problem {
             status: StatusCode::UNAUTHORIZED,
             title: "Signed out",
             text: "Your session has ended. Reload the page and sign in again.".to_owned(),
+            reason: String::new(),
             reference: Reference::mint().to_string(),
         }
     }

@@ -10,7 +10,10 @@ use std::{
 use aws_lc_rs::digest;
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use domain::WorkspaceId;
-use proto::keys::{GetWorkspaceRequest, RefreshRequest, SignOutRequest};
+use proto::{
+    keys::{AccessToken, GetWorkspaceRequest, ReauthenticateRequest, RefreshRequest, SignOutRequest},
+    resource::workspace_name,
+};
 use time::{Duration, OffsetDateTime};
 use tonic::{
     Status,
@@ -42,6 +45,7 @@ impl fmt::Debug for SessionToken {
 }
 
 /// Who is signed in, for the few minutes that an access token lasts.
+#[derive(Clone)]
 pub(crate) struct Access {
     /// `Bearer <token>`
     pub(crate) bearer: MetadataValue<Ascii>,
@@ -110,21 +114,41 @@ impl Sessions {
         token: &SessionToken,
         reference: &Reference,
     ) -> Result<Arc<Access>, Status> {
-        let now = OffsetDateTime::now_utc();
-        let hash = hash(token);
-        if let Some(access) = self.cached(&hash, now) {
+        if let Some(access) = self.cached(&hash(token), OffsetDateTime::now_utc()) {
             return Ok(access);
         }
         let access = Arc::new(self.refresh(token, reference).await?);
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        make_room(&mut cache, now);
-        cache.insert(hash, Arc::clone(&access));
+        self.keep(token, &access);
         Ok(access)
     }
 
     /// Drops the access token of a session, so that the next request asks keys anew.
     pub(crate) fn forget(&self, token: &SessionToken) {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash(token));
+    }
+
+    /// An access token that says that the person gave the password just now.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` if the password is wrong or the session has ended; whatever else keys says.
+    pub(crate) async fn reauthenticate(
+        &self,
+        token: &SessionToken,
+        access: &Access,
+        password: String,
+        reference: &Reference,
+    ) -> Result<Arc<Access>, Status> {
+        let message = ReauthenticateRequest {
+            session_token: token.0.clone(),
+            password,
+            workspace: workspace_name(access.workspace_id),
+        };
+        let request = clients::open(message, reference);
+        let answer = self.clients.sessions.clone().reauthenticate(request).await?.into_inner();
+        let (bearer, expires) = bearer(answer.access_token)?;
+        let access = Arc::new(Access { bearer, expires, ..access.clone() });
+        self.keep(token, &access);
+        Ok(access)
     }
 
     /// Ends a session.
@@ -142,18 +166,19 @@ impl Sessions {
         cache.get(hash).filter(|access| now < access.expires - RENEW_BEFORE).cloned()
     }
 
+    fn keep(&self, token: &SessionToken, access: &Arc<Access>) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        make_room(&mut cache, OffsetDateTime::now_utc());
+        cache.insert(hash(token), Arc::clone(access));
+    }
+
     async fn refresh(&self, token: &SessionToken, reference: &Reference) -> Result<Access, Status> {
         let message = RefreshRequest { session_token: token.0.clone(), workspace: String::new() };
         let answer =
             self.clients.sessions.clone().refresh(clients::open(message, reference)).await?.into_inner();
-        let access = answer.access_token.unwrap_or_default();
         let workspace_id = proto::resource::parse_workspace_name(&answer.workspace)
             .map_err(|error| Status::internal(error.to_string()))?;
-        let mut bearer: MetadataValue<Ascii> =
-            format!("Bearer {}", access.token).parse().map_err(|_| Status::internal("not a token"))?;
-        bearer.set_sensitive(true);
-        let expires = access.expire_time.as_ref().and_then(proto::timestamp::from_proto);
-        let expires = expires.ok_or_else(|| Status::internal("a token without an end"))?;
+        let (bearer, expires) = bearer(answer.access_token)?;
         let mut access = Access {
             bearer,
             workspace_id,
@@ -168,6 +193,16 @@ impl Sessions {
         }
         Ok(access)
     }
+}
+
+/// What goes into the metadata of calls, and until when.
+fn bearer(token: Option<AccessToken>) -> Result<(MetadataValue<Ascii>, OffsetDateTime), Status> {
+    let token = token.unwrap_or_default();
+    let mut bearer: MetadataValue<Ascii> =
+        format!("Bearer {}", token.token).parse().map_err(|_| Status::internal("not a token"))?;
+    bearer.set_sensitive(true);
+    let expires = token.expire_time.as_ref().and_then(proto::timestamp::from_proto);
+    Ok((bearer, expires.ok_or_else(|| Status::internal("a token without an end"))?))
 }
 
 fn make_room(cache: &mut HashMap<[u8; 32], Arc<Access>>, now: OffsetDateTime) {

@@ -85,6 +85,16 @@ impl Visit {
         clients::authorized(message, &self.access, &self.reference)
     }
 
+    /// Takes the person's password again: further calls say that it was given just now.
+    ///
+    /// # Errors
+    /// See [`crate::session::Sessions::reauthenticate`].
+    pub(crate) async fn reauthenticate(&mut self, password: String) -> Result<(), Status> {
+        let sessions = &self.app.sessions;
+        self.access = sessions.reauthenticate(&self.token, &self.access, password, &self.reference).await?;
+        Ok(())
+    }
+
     /// What surrounds every page.
     #[must_use]
     pub(crate) fn shell(&self) -> Shell {

@@ -28,8 +28,8 @@ use super::{
     receipt_view::ReceiptView,
 };
 use crate::{
-    problem::{Service, Stop, page, sentence},
-    visit::Visit,
+    problem::{Problem, Service, Stop, page, sentence},
+    visit::{Reference, Visit},
 };
 
 /// Keys on one page of the list.
@@ -212,16 +212,37 @@ pub(crate) async fn delete(visit: Visit, Path(key_id): Path<String>) -> Result<R
     Ok(page(&DeletedPage { shell: visit.shell(), key, receipt }))
 }
 
-/// `POST /keys/{key_id}/reveal`: the secret as JSON for the clipboard; it is part of no page.
-pub(crate) async fn reveal(visit: Visit, Path(key_id): Path<String>) -> Result<Response, Stop> {
+/// `POST /keys/{key_id}/reveal`: the secret as JSON for the clipboard; it is part of no page. The form may hold the
+/// person's password, which keys wants again from time to time.
+pub(crate) async fn reveal(
+    mut visit: Visit,
+    Path(key_id): Path<String>,
+    form: String,
+) -> Result<Response, Stop> {
     let key_id: KeyId = key_id.parse().map_err(|_| visit.not_found())?;
     let name = key_name(visit.access.workspace_id, key_id);
+    let password = form_urlencoded::parse(form.as_bytes()).find(|(field, _)| field == "password");
+    if let Some((_, password)) = password {
+        visit.reauthenticate(password.into_owned()).await.map_err(wrong_password(&visit.reference))?;
+    }
     let revealed = visit.app.clients.keys.clone().reveal_key(visit.call(RevealKeyRequest { name })).await;
     let revealed = revealed.map_err(|status| {
         let problem = visit.problem(Service::Keys, &status);
         Stop::new(problem.into_response_as(true, None))
     })?;
     Ok(Json(Revealed { secret: revealed.into_inner().secret }).into_response())
+}
+
+/// A refused password is said where it was asked for; the session goes on.
+fn wrong_password(reference: &Reference) -> impl Fn(Status) -> Stop {
+    let reference = reference.clone();
+    move |status| {
+        let problem = match status.code() {
+            Code::Unauthenticated => Problem::wrong_password(&reference),
+            _ => Problem::of(Service::Keys, &status, &reference),
+        };
+        Stop::new(problem.into_response_as(true, None))
+    }
 }
 
 async fn get(visit: &Visit, key_id: &str) -> Result<KeyView, Stop> {

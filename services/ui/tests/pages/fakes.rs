@@ -249,7 +249,30 @@ impl k::sessions_service_server::SessionsService for Fakes {
             return Err(Status::unauthenticated("the session has ended"));
         }
         let (access_token, workspace) = self.access();
-        Ok(Response::new(k::RefreshResponse { access_token, workspace, email: EMAIL.to_owned() }))
+        let role = k::Role::Owner.into();
+        Ok(Response::new(k::RefreshResponse { access_token, workspace, email: EMAIL.to_owned(), role }))
+    }
+
+    async fn reauthenticate(
+        &self,
+        request: Request<k::ReauthenticateRequest>,
+    ) -> Result<Response<k::ReauthenticateResponse>, Status> {
+        self.enter("Reauthenticate")?;
+        let request = request.into_inner();
+        let known = self.change(|state| state.sessions.contains(&request.session_token));
+        if !known || request.password != PASSWORD {
+            return Err(Status::unauthenticated("wrong"));
+        }
+        let (access_token, workspace) = self.access();
+        self.change(|state| state.failures.remove("RevealKey"));
+        Ok(Response::new(k::ReauthenticateResponse { access_token, workspace }))
+    }
+
+    async fn accept_invitation(
+        &self,
+        _: Request<k::AcceptInvitationRequest>,
+    ) -> Result<Response<k::AcceptInvitationResponse>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
     }
 
     async fn sign_out(
@@ -292,13 +315,51 @@ impl k::workspaces_service_server::WorkspacesService for Fakes {
     ) -> Result<Response<k::Workspace>, Status> {
         let name = request.get_ref().name.clone();
         self.admit("GetWorkspace", &request, &name)?;
-        Ok(Response::new(k::Workspace { name, display_name: "Acme".to_owned(), create_time: None }))
+        let display_name = "Acme".to_owned();
+        Ok(Response::new(k::Workspace { name, display_name, ..k::Workspace::default() }))
     }
 
     async fn list_workspaces(
         &self,
         _: Request<k::ListWorkspacesRequest>,
     ) -> Result<Response<k::ListWorkspacesResponse>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    type ExportWorkspaceStream = tokio_stream::Empty<Result<k::ExportWorkspaceResponse, Status>>;
+
+    async fn update_workspace(
+        &self,
+        _: Request<k::UpdateWorkspaceRequest>,
+    ) -> Result<Response<k::Workspace>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn suspend_workspace(
+        &self,
+        _: Request<k::SuspendWorkspaceRequest>,
+    ) -> Result<Response<k::Workspace>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn resume_workspace(
+        &self,
+        _: Request<k::ResumeWorkspaceRequest>,
+    ) -> Result<Response<k::Workspace>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn export_workspace(
+        &self,
+        _: Request<k::ExportWorkspaceRequest>,
+    ) -> Result<Response<Self::ExportWorkspaceStream>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn delete_workspace(
+        &self,
+        _: Request<k::DeleteWorkspaceRequest>,
+    ) -> Result<Response<k::DeleteWorkspaceResponse>, Status> {
         Err(Status::unimplemented("pages have no use for it"))
     }
 }

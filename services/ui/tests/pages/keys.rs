@@ -4,10 +4,10 @@ use axum::http::StatusCode;
 use domain::KeyId;
 use proto::keys::KeyState;
 use time::Duration;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{
-    fakes::{EMAIL, SECRET, ago},
+    fakes::{EMAIL, PASSWORD, SECRET, ago},
     site::{Site, between},
 };
 
@@ -178,6 +178,26 @@ async fn a_missing_right_and_a_missing_key_have_their_pages() {
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
         assert!(answer.body.contains("Go to API Keys"));
     }
+}
+
+#[tokio::test]
+async fn a_copy_may_ask_for_the_password_again() {
+    let mut site = Site::signed_in().await;
+    let key = site.fakes.add_key("Billing", |_| {});
+    let path = format!("/keys/{key}/reveal");
+    let stale = proto::status::error(Code::PermissionDenied, "REAUTHENTICATION_REQUIRED", "again");
+    site.fakes.fail("RevealKey", stale);
+    let refused = site.post(&path, &[]).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(refused.body.contains("\"reason\":\"REAUTHENTICATION_REQUIRED\""));
+    let wrong = site.post(&path, &[("password", "a guess")]).await;
+    assert_eq!(wrong.status, StatusCode::FORBIDDEN);
+    assert!(wrong.body.contains("WRONG_PASSWORD") && !wrong.body.contains("guess"));
+    assert_eq!(
+        site.post(&path, &[("password", PASSWORD)]).await.body,
+        format!("{{\"secret\":\"{SECRET}\"}}")
+    );
+    assert_eq!(site.post(&path, &[]).await.status, StatusCode::OK, "the session goes on");
 }
 
 #[tokio::test]
