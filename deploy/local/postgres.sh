@@ -29,6 +29,13 @@ postgres_url() {
   printf 'postgres://keymeter:%s@127.0.0.1:%s/keymeter' "$(postgres_password)" "$(port postgres)"
 }
 
+# as_service URL: the same database as the role that the keys service runs as.
+as_service() {
+  local rest=${1#*://}
+  [[ ${rest%%[/?]*} != *@* ]] || rest=${rest#*@}
+  printf 'postgres://keymeter_keys:%s@%s' "$(cat "$state/secrets/postgres-service-password")" "$rest"
+}
+
 start_postgres() {
   whom
   [ -d "$state/data/postgres" ] || make_cluster

@@ -1,31 +1,27 @@
 //! `keys bootstrap`: a first account, workspace and service token. Makes what is missing and changes nothing
 //! that is there, so it can be run at every start.
 
-use std::{fs, io, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
+use std::{fs, io, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use anyhow::{Context as _, ensure};
 use domain::{AccountId, ServiceTokenId, WorkspaceId};
 use secrecy::{ExposeSecret as _, SecretString};
 use time::OffsetDateTime;
-use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
 use crate::{
     caller::Caller,
-    config::Bootstrap,
+    config::{Bootstrap, Config},
     error::Error,
-    fields,
+    fields, migrate,
     password::{self, PASSWORD_BYTES_MAX},
-    seal::Kek,
+    seal::{Kek, KekError},
     signing::Signing,
     store::{Store, StoreError, Tx, service_tokens::ServiceToken},
     token, workspaces,
 };
 
 const PASSWORD_CHARS_MIN: usize = 8;
-/// How long to wait for a Postgres that is just starting.
-const POSTGRES_TIMEOUT: Duration = Duration::from_secs(60);
-const POSTGRES_PAUSE: Duration = Duration::from_millis(200);
 const ACTOR: &str = "bootstrap";
 
 /// What was made or found.
@@ -37,17 +33,31 @@ pub struct Done {
     pub email: String,
 }
 
+/// Runs the command: makes what is missing and prints what is there.
+///
+/// # Errors
+/// As [`run`].
+pub async fn command(config: &Config, asked: &Bootstrap) -> anyhow::Result<()> {
+    let store = Store::new(&config.database_url)?;
+    let done = run(&store, &config.kek()?, asked).await?;
+    store.close().await;
+    Ok(writeln!(io::stdout(), "{}", serde_json::to_string(&done)?)?)
+}
+
 /// Makes what is missing.
 ///
 /// # Errors
-/// A bad argument, named with its remedy; another key-encryption key than before; Postgres.
+/// A bad argument, named with its remedy; tables that are not up to date; another key-encryption key than before;
+/// Postgres.
 pub async fn run(store: &Store, kek: &Kek, asked: &Bootstrap) -> anyhow::Result<Done> {
     let named = |flag: &'static str| move |error: Error| anyhow::anyhow!("{flag}: {error}");
     let email = fields::email("e-mail", &asked.email).map_err(named("--email"))?;
     let display_name =
         fields::display_name("name", &asked.workspace_name).map_err(named("--workspace-name"))?;
     let password = read_password(&asked.password_file)?;
-    prepare(store, kek).await?;
+    migrate::answering(store).await?;
+    store.check_version().await?;
+    Signing::open(store, kek).await?;
 
     let now = fields::to_micros(OffsetDateTime::now_utc());
     let caller = Caller { actor: ACTOR.to_owned(), address: None };
@@ -69,24 +79,13 @@ pub async fn run(store: &Store, kek: &Kek, asked: &Bootstrap) -> anyhow::Result<
     Ok(Done { workspace_id: workspace_id.to_string(), email })
 }
 
-/// Tables and the signing key, as at a service's start; waits for a Postgres that is just starting.
-async fn prepare(store: &Store, kek: &Kek) -> anyhow::Result<()> {
-    let deadline = Instant::now() + POSTGRES_TIMEOUT;
-    loop {
-        let prepared = async {
-            store.migrate().await?;
-            Signing::open(store, kek).await
-        };
-        match prepared.await {
-            Err(error) if is_away(&error) && Instant::now() < deadline => sleep(POSTGRES_PAUSE).await,
-            other => return other.map(|_| ()),
-        }
-    }
-}
-
 /// Whether another try may help.
 pub(crate) fn is_away(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Away(_))))
+    error.chain().any(|cause| match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(error), _) => StoreError::is_passing(error),
+        (_, Some(KekError::Away(_))) => true,
+        _ => false,
+    })
 }
 
 async fn add_account(

@@ -4,9 +4,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::seal::Kek;
+use crate::seal::{Kek, Keyring};
 
 /// Start of the names of all settings in the environment.
 pub const PREFIX: &str = "KEYMETER_KEYS_";
@@ -21,9 +21,12 @@ pub struct Config {
     /// Where /healthz, /readyz and /metrics are served
     #[arg(long, env = "KEYMETER_KEYS_HEALTH_ADDR", default_value = "127.0.0.1:9101")]
     pub health_addr: SocketAddr,
-    /// Postgres, postgres://user@host/database
+    /// Postgres, postgres://user@host/database, as a role that does not own the tables
     #[arg(long, env = "KEYMETER_KEYS_DATABASE_URL", hide_env_values = true)]
     pub database_url: SecretString,
+    /// The same Postgres as the role that owns the tables, for `migrate`; the database URL if not given
+    #[arg(long, env = "KEYMETER_KEYS_OWNER_DATABASE_URL", hide_env_values = true)]
+    pub owner_database_url: Option<SecretString>,
     /// NATS
     #[arg(
         long,
@@ -32,10 +35,13 @@ pub struct Config {
         default_value = "nats://127.0.0.1:4222"
     )]
     pub nats_url: String,
-    /// File with the key-encryption key, 64 hexadecimal characters (`openssl rand -hex 32`); keep it apart from
-    /// backups of Postgres
-    #[arg(long, env = "KEYMETER_KEYS_KEK_FILE")]
+    /// File with the key-encryption keys, one a line, the current one first: 64 hexadecimal characters
+    /// (`openssl rand -hex 32`), or an id, a colon and these; keep it apart from backups of Postgres
+    #[arg(long, env = "KEYMETER_KEYS_KEK_FILE", conflicts_with = "kek")]
     pub kek_file: Option<PathBuf>,
+    /// What the file would hold; better in the environment, since others can read arguments
+    #[arg(long, env = "KEYMETER_KEYS_KEK", hide_env_values = true)]
+    pub kek: Option<SecretString>,
     /// What to do; serve if nothing is given
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -47,10 +53,49 @@ pub enum Command {
     /// Serve until SIGTERM
     #[default]
     Serve,
-    /// Bring the tables of Postgres up to date, and end
-    Migrate,
+    /// Bring the tables of Postgres up to date, with the role that the service runs as, and end
+    Migrate(Migrate),
     /// Make a first account, workspace and service token where they are missing, print them as JSON, and end
     Bootstrap(Bootstrap),
+    /// Check every entry of every workspace's chain, print what is wrong, and end; 1 if anything is
+    VerifyChain(VerifyChain),
+    /// Print the signed end of every workspace's chain, a line of JSON each, to be kept elsewhere
+    ExportHeads,
+    /// Make the keys anew from their events, print how they differ from what is there, and end; 1 if they do
+    Rebuild,
+    /// Wrap all that is wrapped under older key-encryption keys under the current one; the service may run
+    Rewrap,
+    /// Make a new signing key, because the key-encryption key is lost or to be safe; then restart the service
+    ResetSigningKey,
+    /// Erase a person: their account, sessions, memberships and what records tell of them
+    ErasePerson(ErasePerson),
+}
+
+/// Settings of `migrate`.
+#[derive(Debug, Clone, Args)]
+pub struct Migrate {
+    /// The role that the service runs as, made if it is missing; the database URL's, if that is not the owner's
+    #[arg(long, env = "KEYMETER_KEYS_SERVICE_ROLE")]
+    pub service_role: Option<String>,
+    /// File with that role's password; line breaks at its end do not count
+    #[arg(long, env = "KEYMETER_KEYS_SERVICE_PASSWORD_FILE")]
+    pub service_password_file: Option<PathBuf>,
+}
+
+/// Settings of `verify-chain`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyChain {
+    /// What `export-heads` printed, once or more often: no chain may have lost what it says
+    #[arg(long)]
+    pub heads: Option<PathBuf>,
+}
+
+/// Settings of `erase-person`.
+#[derive(Debug, Clone, Args)]
+pub struct ErasePerson {
+    /// E-mail address of the account
+    #[arg(long)]
+    pub email: String,
 }
 
 /// Settings of `bootstrap`.
@@ -71,14 +116,17 @@ pub struct Bootstrap {
 }
 
 impl Config {
-    /// The key-encryption key.
+    /// The key-encryption keys.
     ///
     /// # Errors
-    /// If no file is named, or it holds none.
+    /// If none are given, or they are none.
     pub fn kek(&self) -> anyhow::Result<Kek> {
+        if let Some(kek) = &self.kek {
+            return Ok(Kek::new(Keyring::parse(kek.expose_secret(), "KEYMETER_KEYS_KEK")?));
+        }
         let path = self.kek_file.as_deref().context(
-            "no key-encryption key: name its file with --kek-file or KEYMETER_KEYS_KEK_FILE; make one with \
-             `openssl rand -hex 32`",
+            "no key-encryption key: name its file with --kek-file or KEYMETER_KEYS_KEK_FILE, or give it in \
+             KEYMETER_KEYS_KEK; make one with `openssl rand -hex 32`",
         )?;
         Kek::read(path)
     }
@@ -98,5 +146,14 @@ mod tests {
         assert!(matches!(config.command.clone().unwrap_or_default(), Command::Serve));
         assert!(!format!("{config:?}").contains("hunter2"));
         assert!(config.kek().unwrap_err().to_string().contains("KEYMETER_KEYS_KEK_FILE"));
+
+        let with = |kek: &str| Config::try_parse_from(["keys", "--database-url", url, "--kek", kek]).unwrap();
+        let hex = "5a".repeat(32);
+        assert_eq!(with(&format!("one:{hex}")).kek().unwrap().current(), "one");
+        assert!(!format!("{:?}", with(&hex)).contains(&hex));
+        let said = with("5a5a").kek().unwrap_err().to_string();
+        assert!(said.contains("KEYMETER_KEYS_KEK must hold") && !said.contains("5a5a"), "{said}");
+        let both = ["keys", "--database-url", url, "--kek", &hex, "--kek-file", "/kek"];
+        assert!(Config::try_parse_from(both).is_err());
     }
 }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{password::Busy, seal::Unsealable, store::StoreError};
+use crate::{
+    password::Busy,
+    seal::{KekError, Unsealable},
+    store::StoreError,
+};
 
 /// Why a call was not done.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +63,9 @@ pub enum Error {
     /// Something sealed does not open.
     #[error(transparent)]
     Unsealable(#[from] Unsealable),
+    /// The key-encryption key, or what is wrapped under it.
+    #[error(transparent)]
+    Kek(#[from] KekError),
     /// Postgres.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -12,16 +12,22 @@ pub mod activity;
 pub mod bootstrap;
 pub mod caller;
 pub mod config;
+pub mod copies;
+pub mod erase_person;
 pub mod error;
 pub mod feed;
 pub mod fields;
 pub mod grpc;
 pub mod key;
+pub mod ledger;
 pub mod lifecycle;
 pub mod metrics;
+pub mod migrate;
 pub mod nats;
 pub mod page;
 pub mod password;
+pub mod rebuild;
+pub mod rewrap;
 pub mod seal;
 pub mod sessions;
 pub mod signing;
@@ -29,6 +35,7 @@ pub mod store;
 pub mod sweep;
 pub mod throttle;
 pub mod token;
+pub mod verify_chain;
 pub mod workspaces;
 
 use config::Config;
@@ -37,7 +44,7 @@ use metrics::Metrics;
 use seal::Kek;
 use sessions::Sessions;
 use signing::{Signing, SigningCell};
-use store::Store;
+use store::{Store, StoreError};
 use workspaces::Workspaces;
 
 /// Between two looks at Postgres.
@@ -97,15 +104,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Brings the tables of Postgres up to date.
-///
-/// # Errors
-/// If Postgres is away or refuses.
-pub async fn migrate(config: &Config) -> anyhow::Result<()> {
-    Ok(Store::new(&config.database_url)?.migrate().await?)
-}
-
-/// Tables and signing keys, however long Postgres takes to come.
+/// The signing keys, however long Postgres and its tables take to come.
 async fn open(
     store: &Store,
     kek: &Kek,
@@ -114,11 +113,18 @@ async fn open(
 ) -> anyhow::Result<Signing> {
     let attempt = async || {
         let opened = async {
-            store.migrate().await?;
-            Signing::open(store, kek).await
+            store.check_version().await?;
+            let signing = Signing::open(store, kek).await?;
+            if store.owns_its_tables().await? {
+                tracing::warn!(
+                    "the service owns its tables and could change what is recorded: give it a role of its own \
+                     with `keys migrate --service-role`"
+                );
+            }
+            Ok(signing)
         };
         match opened.await {
-            Err(error) if bootstrap::is_away(&error) => Err(error),
+            Err(error) if is_passing(&error) => Err(error),
             done => Ok(done),
         }
     };
@@ -126,6 +132,11 @@ async fn open(
         Some(opened) => opened,
         None => anyhow::bail!("asked to stop before Postgres was there"),
     }
+}
+
+/// Whether it may pass: Postgres is away, or somebody has still to run `keys migrate`.
+fn is_passing(error: &anyhow::Error) -> bool {
+    bootstrap::is_away(error) || matches!(error.downcast_ref(), Some(StoreError::NotMigrated))
 }
 
 async fn follow_nats(

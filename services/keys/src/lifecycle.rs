@@ -228,11 +228,11 @@ impl Keys {
     }
 
     async fn data_key(&self, workspace_id: WorkspaceId) -> Result<DataKey, Error> {
-        let wrapped = self.store.wrapped_data_key(workspace_id).await?.ok_or_else(|| Error::NotFound {
+        let kept = self.store.wrapped_data_key(workspace_id).await?.ok_or_else(|| Error::NotFound {
             what: "workspace",
             name: proto::resource::workspace_name(workspace_id),
         })?;
-        Ok(self.kek.open_data_key(workspace_id, &wrapped)?)
+        Ok(self.kek.data_key(workspace_id, kept.as_ref()).await?)
     }
 }
 
@@ -275,7 +275,7 @@ async fn repeat(
 async fn open_copy(tx: &mut Tx, key: &Key, data_key: &DataKey) -> Result<Option<Secret>, Error> {
     let Some((key_version, sealed)) = tx.copy(key.key_id).await? else { return Ok(None) };
     let place = CopyPlace { workspace_id: key.workspace_id, key_id: key.key_id, key_version };
-    Ok(Some(data_key.open_copy(place, &sealed)?))
+    Ok(data_key.open_copy(place, &sealed)?)
 }
 
 async fn hold(tx: &mut Tx, workspace_id: WorkspaceId, key_id: KeyId) -> Result<Shown, Error> {

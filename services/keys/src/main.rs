@@ -1,12 +1,10 @@
 //! `keys`: settings, start, run, end. What it does is in `lib.rs`.
 
-use std::io::Write as _;
-
 use anyhow::Context as _;
 use keys::{
     bootstrap,
-    config::{Bootstrap, Command, Config, PREFIX},
-    store::Store,
+    config::{Command, Config, PREFIX},
+    erase_person, migrate, rebuild, rewrap, signing, verify_chain,
 };
 use tokio::net::TcpListener;
 
@@ -15,8 +13,14 @@ async fn main() -> anyhow::Result<()> {
     let mut config = boot::config::<Config>(PREFIX)?;
     match config.command.take().unwrap_or_default() {
         Command::Serve => serve(&config).await,
-        Command::Migrate => keys::migrate(&config).await,
-        Command::Bootstrap(asked) => bootstrap(&config, &asked).await,
+        Command::Migrate(asked) => migrate::run(&config, &asked).await,
+        Command::Bootstrap(asked) => bootstrap::command(&config, &asked).await,
+        Command::VerifyChain(asked) => verify_chain::run(&config, &asked).await,
+        Command::ExportHeads => verify_chain::export_heads(&config).await,
+        Command::Rebuild => rebuild::run(&config).await,
+        Command::Rewrap => rewrap::run(&config).await,
+        Command::ResetSigningKey => signing::reset(&config).await,
+        Command::ErasePerson(asked) => erase_person::command(&config, &asked).await,
     }
 }
 
@@ -29,11 +33,4 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let served = keys::run(config, kek, listener, process.health(), process.shutdown()).await;
     process.finish().await;
     served
-}
-
-async fn bootstrap(config: &Config, asked: &Bootstrap) -> anyhow::Result<()> {
-    let store = Store::new(&config.database_url)?;
-    let done = bootstrap::run(&store, &config.kek()?, asked).await?;
-    store.close().await;
-    Ok(writeln!(std::io::stdout(), "{}", serde_json::to_string(&done)?)?)
 }

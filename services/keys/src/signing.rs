@@ -1,5 +1,7 @@
 //! The key that access tokens are signed with: made at the first start, kept sealed in Postgres.
 
+use std::io::{self, Write as _};
+
 use access::{Claims, Signer, Verifier};
 use anyhow::Context as _;
 use aws_lc_rs::{
@@ -10,8 +12,10 @@ use proto::keys as pb;
 use time::OffsetDateTime;
 
 use crate::{
+    config::Config,
     error::Error,
-    seal::Kek,
+    ledger::{HeadSigner, Ledger},
+    seal::{Kek, KekError},
     store::{Store, StoreError, signing_keys::SigningKey},
     token::sha256,
 };
@@ -31,20 +35,24 @@ pub struct Issued {
 }
 
 impl Signing {
-    /// Opens the signing keys, after making the first one where there is none.
+    /// Opens the signing keys, after making the first one where there is none, and with them the ledger of `store`.
     ///
     /// # Errors
     /// If Postgres is away ([`StoreError`]), or the key-encryption key is not the one that sealed what it holds.
     pub async fn open(store: &Store, kek: &Kek) -> anyhow::Result<Self> {
         make_first(store, kek).await?;
         let wrong = "the key-encryption key does not open what Postgres holds: it is not the key that this database \
-                     was started with; give that one with --kek-file (KEYMETER_KEYS_KEK_FILE)";
+                     was started with; give that one with --kek-file (KEYMETER_KEYS_KEK_FILE), or, if it is lost, \
+                     read about `keys reset-signing-key`";
         let keys = store.signing_keys().await?;
         let newest = keys.first().context("the signing key that was just made is gone")?;
-        let pkcs8 = kek.open_signing_key(&newest.kid, &newest.sealed_private_key).context(wrong)?;
-        if let Some((workspace_id, wrapped)) = store.any_wrapped_data_key().await? {
-            kek.open_data_key(workspace_id, &wrapped).context(wrong)?;
+        let pkcs8 = kek.signing_key(&newest.kid, &newest.private_key).await.context(wrong)?;
+        for (kek_id, workspaces) in store.data_keys_by_kek().await? {
+            if !kek_id.is_empty() && !kek.knows(&kek_id) {
+                tracing::warn!(kek.id = kek_id, workspaces, "copies of secrets can not be opened: their key is lost");
+            }
         }
+        store.open_ledger(Ledger::new(HeadSigner::new(&newest.kid, &pkcs8)?, kek.clone()));
         let signer = Signer::new(&newest.kid, &pkcs8)?;
         let public =
             keys.into_iter().map(|key| pb::SigningKey { kid: key.kid, public_key: key.public_key }).collect();
@@ -71,23 +79,39 @@ impl Signing {
     }
 }
 
+/// Runs `keys reset-signing-key`: makes a signing key that is used from the next start on, whatever has become of
+/// the ones before. What was signed with them can still be checked.
+///
+/// # Errors
+/// If Postgres or the keeper of the key-encryption key does not answer.
+pub async fn reset(config: &Config) -> anyhow::Result<()> {
+    let store = Store::new(&config.database_url)?;
+    store.check_version().await?;
+    let key = new_key(&config.kek()?).await?;
+    let mut tx = store.begin().await?;
+    tx.add_signing_key(&key, OffsetDateTime::now_utc()).await?;
+    tx.commit().await?;
+    store.close().await;
+    Ok(writeln!(io::stdout(), "the signing key is now {}; restart the service", key.kid)?)
+}
+
 async fn make_first(store: &Store, kek: &Kek) -> Result<(), StoreError> {
     let mut tx = store.begin().await?;
     tx.lock("first signing key").await?;
     if !tx.has_signing_key().await? {
-        tx.add_signing_key(&new_key(kek), OffsetDateTime::now_utc()).await?;
+        tx.add_signing_key(&new_key(kek).await?, OffsetDateTime::now_utc()).await?;
         tracing::info!("first signing key made");
     }
     tx.commit().await
 }
 
-fn new_key(kek: &Kek) -> SigningKey {
+async fn new_key(kek: &Kek) -> Result<SigningKey, KekError> {
     let pkcs8 =
         Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("the operating system gives randomness");
     let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).expect("a key that was just made");
     let public_key = pair.public_key().as_ref().to_vec();
     let kid = data_encoding::HEXLOWER.encode(&sha256(&public_key)[..8]);
-    SigningKey { sealed_private_key: kek.seal_signing_key(&kid, pkcs8.as_ref()), kid, public_key }
+    Ok(SigningKey { private_key: kek.wrap_signing_key(&kid, pkcs8.as_ref()).await?, kid, public_key })
 }
 
 /// Filled when the service has prepared itself.

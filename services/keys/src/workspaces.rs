@@ -98,8 +98,8 @@ pub async fn make(
     now: OffsetDateTime,
 ) -> Result<Workspace, StoreError> {
     let workspace = Workspace { workspace_id: WorkspaceId::generate(), display_name, create_time: now };
-    let (_, wrapped_key) = kek.new_data_key(workspace.workspace_id);
-    tx.add_workspace(&workspace, &wrapped_key).await?;
+    let (_, data_key) = kek.new_data_key(workspace.workspace_id).await?;
+    tx.add_workspace(&workspace, &data_key).await?;
     tx.add_administrator(account_id, workspace.workspace_id, now).await?;
     let name = workspace_name(workspace.workspace_id);
     tx.audit(workspace.workspace_id, "create_workspace", &name, caller, now).await?;

@@ -99,7 +99,9 @@ impl Stack {
         let api = Api::start().await;
         let folder = tempfile::tempdir().unwrap();
         let ports = Ports::free();
-        let keys_environment = keys_environment(&ports, &postgres.url(), &nats.url(), folder.path());
+        let service_url = postgres.url_as("keymeter_keys");
+        let keys_environment = keys_environment(&ports, &service_url, &nats.url(), folder.path());
+        migrate(&keys_environment, &postgres.url()).await;
         let (workspace, service_token) = bootstrap(&keys_environment, folder.path()).await;
         let spawn = async |name: &str, mut environment: Environment| {
             environment.extend(level.map(|level| ("RUST_LOG", level.to_owned())));
@@ -305,6 +307,14 @@ fn ui_environment(ports: &Ports) -> Environment {
 async fn spawn(name: &str, environment: &Environment) -> Service {
     let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Service::spawn(name, &environment).await
+}
+
+/// Makes the tables, as their owner, and the role that the service runs as.
+async fn migrate(environment: &Environment, owner_url: &str) {
+    let mut environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    environment.push(("KEYMETER_KEYS_OWNER_DATABASE_URL", owner_url));
+    let mut command = Service::spawn_with("keys", &["migrate"], &environment);
+    assert!(command.wait().await.success(), "{}", command.log());
 }
 
 /// Makes the administrator, the workspace and its service token; returns the workspace's name and the token.

@@ -55,10 +55,16 @@ impl Postgres {
         postgres
     }
 
-    /// `postgres://…` of the empty database, the same over restarts.
+    /// `postgres://…` of the empty database as its owner, the same over restarts.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+        self.url_as("postgres")
+    }
+
+    /// The same database as another role, who needs no password.
+    #[must_use]
+    pub fn url_as(&self, role: &str) -> String {
+        format!("postgres://{role}@127.0.0.1:{}/postgres", self.port)
     }
 
     /// Its folder, with all that it stores.
@@ -103,19 +109,27 @@ impl Postgres {
     /// If Postgres refuses it.
     #[must_use]
     pub fn query(&self, sql: &str) -> String {
-        let output = self.psql(sql);
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        self.try_query_as("postgres", sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// As [`Self::query`], as another role.
+    ///
+    /// # Errors
+    /// What Postgres says.
+    pub fn try_query_as(&self, role: &str, sql: &str) -> Result<String, String> {
+        let output = self.psql(role, sql);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
     fn answers(&self) -> bool {
-        self.psql("select 1").status.success()
+        self.psql("postgres", "select 1").status.success()
     }
 
-    fn psql(&self, sql: &str) -> std::process::Output {
+    fn psql(&self, role: &str, sql: &str) -> std::process::Output {
         Command::new(component("postgres/bin/psql"))
             .args(["--no-psqlrc", "--tuples-only", "--no-align", "--field-separator=\t", "--command", sql])
-            .arg(self.url())
+            .arg(self.url_as(role))
             .output()
             .expect("psql runs")
     }

@@ -6,7 +6,7 @@ use proto::status::{error as status_of, internal, invalid, not_found, unavailabl
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{error::Error, store::StoreError};
+use crate::{error::Error, seal::KekError, store::StoreError};
 
 /// When to try again while Postgres is away.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub(super) fn status(error: Error) -> Status {
         Error::NoCopy => status_of(
             Code::FailedPrecondition,
             "NO_COPY",
-            "there is no copy of this key's secret; create a new key",
+            "there is no copy of this key's secret that opens; create a new key",
         ),
         Error::PeopleOnly => status_of(
             Code::PermissionDenied,
@@ -51,6 +51,14 @@ pub(super) fn status(error: Error) -> Status {
         Error::Store(StoreError::Away(source)) => {
             tracing::warn!(error = %source, "Postgres is away");
             unavailable("Postgres", RETRY_AFTER)
+        }
+        Error::Kek(KekError::Away(source)) | Error::Store(StoreError::Kek(KekError::Away(source))) => {
+            tracing::warn!(error = format!("{source:#}"), "the keeper of the key-encryption key is away");
+            unavailable("the key-encryption key", RETRY_AFTER)
+        }
+        Error::Kek(error) => {
+            tracing::error!(error = %error, "a call failed");
+            internal()
         }
         Error::Store(error) => {
             tracing::error!(error = %error, source = error.source().map(tracing::field::display), "a call failed");

@@ -5,10 +5,11 @@ use serde_json::Value;
 use sqlx::{Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 
-use super::{Store, StoreError, Tx};
+use super::{Store, StoreError, Tx, ledger::Pending};
 use crate::{
     caller::Caller,
     key::{Key, KeyEvent},
+    ledger::Fact,
 };
 
 /// What is notified when rows were added to the outbox.
@@ -117,32 +118,29 @@ impl Tx {
     /// [`Self::feed`], after the key has its secrets.
     ///
     /// # Errors
-    /// If Postgres does not answer, or the key has an event of that version already.
+    /// If Postgres does not answer. The event itself is written at the commit.
     pub async fn record(&mut self, key: &Key, event: &KeyEvent, caller: &Caller) -> Result<(), StoreError> {
         let (kind, payload) = stored(event)?;
-        let sql = "insert into key_events
-                     (workspace_id, key_id, version, type, payload, actor, from_address, event_time)
-                   values ($1, $2, $3, $4, $5, $6, $7, $8)";
-        sqlx::query(sql)
-            .bind(key.workspace_id.as_uuid())
-            .bind(key.key_id.as_uuid())
-            .bind(key.version)
-            .bind(kind)
-            .bind(payload)
-            .bind(&caller.actor)
-            .bind(caller.address.map(|address| address.to_string()))
-            .bind(key.update_time)
-            .execute(&mut *self.inner)
-            .await?;
-        let sql = "insert into keys
+        let before = self.project(key).await?;
+        let fact = Fact::Key { key_id: key.key_id, version: key.version, kind, payload, before };
+        let Key { workspace_id, update_time: time, .. } = *key;
+        self.pending.push(Pending { workspace_id, fact, caller: caller.clone(), time });
+        Ok(())
+    }
+
+    /// Writes the projection; says what the fields were that are different now, `None` for a new key.
+    pub(crate) async fn project(&mut self, key: &Key) -> Result<Option<Value>, StoreError> {
+        let sql = "with old as (select to_jsonb(k) as fields from keys k where key_id = $1)
+                   insert into keys as k
                      (key_id, workspace_id, version, display_name, description, environment, start,
                       create_time, update_time, expire_time, delete_time)
                    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
                    on conflict (key_id) do update
                    set version = excluded.version, display_name = excluded.display_name,
                        description = excluded.description, update_time = excluded.update_time,
-                       expire_time = excluded.expire_time, delete_time = excluded.delete_time";
-        sqlx::query(sql)
+                       expire_time = excluded.expire_time, delete_time = excluded.delete_time
+                   returning (select fields from old), to_jsonb(k)";
+        let (old, new): (Option<Value>, Value) = sqlx::query_as(sql)
             .bind(key.key_id.as_uuid())
             .bind(key.workspace_id.as_uuid())
             .bind(key.version)
@@ -154,9 +152,9 @@ impl Tx {
             .bind(key.update_time)
             .bind(key.expire_time)
             .bind(key.delete_time)
-            .execute(&mut *self.inner)
+            .fetch_one(&mut *self.inner)
             .await?;
-        Ok(())
+        Ok(old.map(|old| changed(old, &new)))
     }
 
     /// Puts all secrets of a key into the outbox, and wakes the relay at the commit.
@@ -169,6 +167,13 @@ impl Tx {
         sqlx::query("select pg_notify($1, '')").bind(OUTBOX_CHANNEL).execute(&mut *self.inner).await?;
         Ok(())
     }
+}
+
+/// The old values of fields that are different now, but for those that every event changes.
+fn changed(old: Value, new: &Value) -> Value {
+    let Value::Object(mut fields) = old else { return old };
+    fields.retain(|name, was| !matches!(name.as_str(), "version" | "update_time") && new[name.as_str()] != *was);
+    Value::Object(fields)
 }
 
 /// The columns `type` and `payload` of an event.

@@ -1,7 +1,10 @@
 //! Everything that is said to Postgres; this folder alone names its driver. Reads are methods of [`Store`],
 //! writes are methods of [`Tx`], which holds until it is committed.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -10,12 +13,21 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use crate::{ledger::Ledger, seal::KekError};
+
 pub mod accounts;
 pub mod activity;
 pub mod audit;
+pub mod copies;
 pub mod idempotency;
 pub mod keys;
+pub mod ledger;
+pub mod migrations;
 pub mod outbox;
+pub mod person_keys;
+pub mod rebuild;
+pub mod rewrap;
+pub mod roles;
 pub mod secrets;
 pub mod service_tokens;
 pub mod sessions;
@@ -35,11 +47,16 @@ const LOCK_TIMEOUT: &str = "5s";
 #[derive(Clone)]
 pub struct Store {
     pool: PgPool,
+    /// Set once the signing key was opened; without it nothing can be recorded.
+    ledger: Arc<OnceLock<Ledger>>,
 }
 
 /// A transaction; undone unless it is committed.
 pub struct Tx {
     inner: Transaction<'static, Postgres>,
+    ledger: Arc<OnceLock<Ledger>>,
+    /// What is recorded at the commit.
+    pending: Vec<ledger::Pending>,
 }
 
 /// Why Postgres gave no answer.
@@ -54,6 +71,23 @@ pub enum StoreError {
     /// A row does not hold what we write.
     #[error("Postgres holds a damaged {0}")]
     Damaged(&'static str),
+    /// The tables are older than this program.
+    #[error("the tables are older than this program: run `keys migrate`")]
+    NotMigrated,
+    /// Something was to be recorded before the signing key was opened.
+    #[error("nothing can be recorded before the signing key is open")]
+    LedgerClosed,
+    /// A key of a person could not be had.
+    #[error(transparent)]
+    Kek(#[from] KekError),
+}
+
+impl StoreError {
+    /// Whether another try may help.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Away(_) | Self::Kek(KekError::Away(_)))
+    }
 }
 
 impl From<E> for StoreError {
@@ -77,33 +111,26 @@ impl Store {
     /// # Errors
     /// If the URL is none.
     pub fn new(database_url: &SecretString) -> anyhow::Result<Self> {
-        let url = database_url.expose_secret();
-        // The driver takes any scheme, and its own message may hold the password.
-        let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
-        let options: Option<PgConnectOptions> = is_postgres.then(|| url.parse().ok()).flatten();
-        let options = options.context(
-            "the database URL (--database-url, KEYMETER_KEYS_DATABASE_URL) must be of the form \
-             postgres://user@host/database",
-        )?;
-        let options = options
+        Self::connecting(database_url, STATEMENT_TIMEOUT)
+    }
+
+    /// As [`Self::new`], for a command that may take long over one statement.
+    ///
+    /// # Errors
+    /// If the URL is none.
+    pub fn patient(database_url: &SecretString) -> anyhow::Result<Self> {
+        Self::connecting(database_url, "0")
+    }
+
+    fn connecting(database_url: &SecretString, statement_timeout: &str) -> anyhow::Result<Self> {
+        let options = options(database_url)?
             .application_name("keymeter-keys")
-            .options([("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)]);
+            .options([("statement_timeout", statement_timeout), ("lock_timeout", LOCK_TIMEOUT)]);
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
-        Ok(Self { pool })
-    }
-
-    /// Brings the tables up to date; several at once wait for each other.
-    ///
-    /// # Errors
-    /// If Postgres is away, or its tables are of a newer version than this program.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        sqlx::migrate!().run(&self.pool).await.map_err(|error| match error {
-            sqlx::migrate::MigrateError::Execute(error) => error.into(),
-            other => StoreError::Refused(E::Migrate(Box::new(other))),
-        })
+        Ok(Self { pool, ledger: Arc::default() })
     }
 
     /// Whether Postgres answers.
@@ -120,7 +147,17 @@ impl Store {
     /// # Errors
     /// If Postgres is away.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(Tx { inner: self.pool.begin().await? })
+        let ledger = Arc::clone(&self.ledger);
+        Ok(Tx { inner: self.pool.begin().await?, ledger, pending: vec![] })
+    }
+
+    pub(crate) fn ledger(&self) -> Result<&Ledger, StoreError> {
+        self.ledger.get().ok_or(StoreError::LedgerClosed)
+    }
+
+    /// Gives what entries are signed and sealed with; the first one stays.
+    pub fn open_ledger(&self, ledger: Ledger) {
+        self.ledger.get_or_init(|| ledger);
     }
 
     /// Closes all connections.
@@ -129,12 +166,32 @@ impl Store {
     }
 }
 
+/// The role that a URL connects as.
+///
+/// # Errors
+/// If the URL is none.
+pub fn role_of(database_url: &SecretString) -> anyhow::Result<String> {
+    Ok(options(database_url)?.get_username().to_owned())
+}
+
+fn options(database_url: &SecretString) -> anyhow::Result<PgConnectOptions> {
+    let url = database_url.expose_secret();
+    // The driver takes any scheme, and its own message may hold the password.
+    let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    let options: Option<PgConnectOptions> = is_postgres.then(|| url.parse().ok()).flatten();
+    options.context(
+        "the database URL (--database-url, KEYMETER_KEYS_DATABASE_URL, --owner-database-url) must be of the form \
+         postgres://user@host/database",
+    )
+}
+
 impl Tx {
-    /// Makes what was written last.
+    /// Records what is to be recorded, and makes what was written last.
     ///
     /// # Errors
     /// If Postgres could not; what was written may or may not last if it went away meanwhile.
-    pub async fn commit(self) -> Result<(), StoreError> {
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        self.append().await?;
         Ok(self.inner.commit().await?)
     }
 

@@ -20,19 +20,22 @@ pub struct NewSecret {
     pub start: String,
     /// When it was made.
     pub create_time: OffsetDateTime,
-    /// The copy.
-    pub sealed: Vec<u8>,
+    /// The copy, if the workspace keeps any.
+    pub sealed: Option<Vec<u8>>,
 }
 
 impl Tx {
-    /// Adds a secret to a key.
+    /// Adds a secret to a key; its copy only while the workspace keeps copies, and that can not end meanwhile.
     ///
     /// # Errors
     /// If Postgres does not answer, or a secret has this hash already.
     pub async fn add_secret(&mut self, secret: &NewSecret) -> Result<(), StoreError> {
-        let sql = "insert into secrets
-                     (secret_id, key_id, key_version, secret_hash, start, create_time, sealed)
-                   values ($1, $2, $3, $4, $5, $6, $7)";
+        let sql = "with copying as (
+                     select from workspace_data_keys where $7::bytea is not null
+                       and workspace_id = (select workspace_id from keys where key_id = $2) for key share
+                   )
+                   insert into secrets (secret_id, key_id, key_version, secret_hash, start, create_time, sealed)
+                   values ($1, $2, $3, $4, $5, $6, (select $7 from copying))";
         sqlx::query(sql)
             .bind(secret.secret_id.as_uuid())
             .bind(secret.key_id.as_uuid())

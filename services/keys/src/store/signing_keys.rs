@@ -4,6 +4,7 @@ use sqlx::Row as _;
 use time::OffsetDateTime;
 
 use super::{Store, StoreError, Tx};
+use crate::seal::Wrapped;
 
 /// A signing key as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +13,8 @@ pub struct SigningKey {
     pub kid: String,
     /// Ed25519, 32 bytes.
     pub public_key: Vec<u8>,
-    /// PKCS#8, sealed under the key-encryption key.
-    pub sealed_private_key: Vec<u8>,
+    /// PKCS#8, under the key-encryption key.
+    pub private_key: Wrapped,
 }
 
 impl Store {
@@ -29,7 +30,10 @@ impl Store {
             Ok::<_, sqlx::Error>(SigningKey {
                 kid: row.try_get("kid")?,
                 public_key: row.try_get("public_key")?,
-                sealed_private_key: row.try_get("sealed_private_key")?,
+                private_key: Wrapped {
+                    kek_id: row.try_get("kek_id")?,
+                    bytes: row.try_get("sealed_private_key")?,
+                },
             })
         };
         Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
@@ -50,12 +54,13 @@ impl Tx {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn add_signing_key(&mut self, key: &SigningKey, now: OffsetDateTime) -> Result<(), StoreError> {
-        let sql = "insert into signing_keys (kid, public_key, sealed_private_key, create_time)
-                   values ($1, $2, $3, $4)";
+        let sql = "insert into signing_keys (kid, public_key, kek_id, sealed_private_key, create_time)
+                   values ($1, $2, $3, $4, $5)";
         sqlx::query(sql)
             .bind(&key.kid)
             .bind(&key.public_key)
-            .bind(&key.sealed_private_key)
+            .bind(&key.private_key.kek_id)
+            .bind(&key.private_key.bytes)
             .bind(now)
             .execute(&mut *self.inner)
             .await?;

@@ -5,6 +5,7 @@ use sqlx::Row as _;
 use time::OffsetDateTime;
 
 use super::{Store, StoreError, Tx};
+use crate::seal::Wrapped;
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,27 +95,35 @@ impl Store {
         Ok(rows.iter().map(Workspace::of).collect::<Result<_, _>>()?)
     }
 
-    /// A workspace's data key as it is kept; `None` if there is no such workspace.
+    /// A workspace's data key as it is kept; `None` if there is no such workspace, nothing inside if it keeps no
+    /// copies.
     ///
     /// # Errors
     /// If Postgres does not answer.
-    pub async fn wrapped_data_key(&self, workspace_id: WorkspaceId) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(sqlx::query_scalar("select wrapped_key from workspace_data_keys where workspace_id = $1")
-            .bind(workspace_id.as_uuid())
-            .fetch_optional(&self.pool)
-            .await?)
+    pub async fn wrapped_data_key(
+        &self,
+        workspace_id: WorkspaceId,
+    ) -> Result<Option<Option<Wrapped>>, StoreError> {
+        let sql = "select kek_id, wrapped_key from workspaces left join workspace_data_keys using (workspace_id)
+                   where workspace_id = $1";
+        let row: Option<(Option<String>, Option<Vec<u8>>)> =
+            sqlx::query_as(sql).bind(workspace_id.as_uuid()).fetch_optional(&self.pool).await?;
+        Ok(row.map(|(kek_id, bytes)| Some(Wrapped { kek_id: kek_id?, bytes: bytes? })))
     }
 
-    /// Any one data key, to try the key-encryption key on.
+    /// The workspace after another one, in the order of ids.
     ///
     /// # Errors
     /// If Postgres does not answer.
-    pub async fn any_wrapped_data_key(&self) -> Result<Option<(WorkspaceId, Vec<u8>)>, StoreError> {
-        let row: Option<(uuid::Uuid, Vec<u8>)> =
-            sqlx::query_as("select workspace_id, wrapped_key from workspace_data_keys limit 1")
-                .fetch_optional(&self.pool)
-                .await?;
-        Ok(row.map(|(id, wrapped)| (WorkspaceId::from_uuid(id), wrapped)))
+    pub async fn workspace_after(
+        &self,
+        after: Option<WorkspaceId>,
+    ) -> Result<Option<WorkspaceId>, StoreError> {
+        let sql = "select workspace_id from workspaces where $1::uuid is null or workspace_id > $1
+                   order by workspace_id limit 1";
+        let after = after.map(|id| id.as_uuid());
+        let id = sqlx::query_scalar(sql).bind(after).fetch_optional(&self.pool).await?;
+        Ok(id.map(WorkspaceId::from_uuid))
     }
 }
 
@@ -126,7 +135,7 @@ impl Tx {
     pub async fn add_workspace(
         &mut self,
         workspace: &Workspace,
-        wrapped_key: &[u8],
+        data_key: &Wrapped,
     ) -> Result<(), StoreError> {
         sqlx::query("insert into workspaces (workspace_id, display_name, create_time) values ($1, $2, $3)")
             .bind(workspace.workspace_id.as_uuid())
@@ -134,11 +143,12 @@ impl Tx {
             .bind(workspace.create_time)
             .execute(&mut *self.inner)
             .await?;
-        let sql =
-            "insert into workspace_data_keys (workspace_id, wrapped_key, create_time) values ($1, $2, $3)";
+        let sql = "insert into workspace_data_keys (workspace_id, kek_id, wrapped_key, create_time)
+                   values ($1, $2, $3, $4)";
         sqlx::query(sql)
             .bind(workspace.workspace_id.as_uuid())
-            .bind(wrapped_key)
+            .bind(&data_key.kek_id)
+            .bind(&data_key.bytes)
             .bind(workspace.create_time)
             .execute(&mut *self.inner)
             .await?;

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use parts::{Postgres, Service};
 
-use crate::harness::PASSWORD;
+use crate::harness::{PASSWORD, ROLE, migrate};
 
 /// Runs the program to its end: whether it succeeded, and what it wrote.
 async fn bootstrap(
@@ -13,7 +13,7 @@ async fn bootstrap(
     changes: &[(&str, &str)],
 ) -> (bool, String) {
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-    let (kek, password, token, url) = (path("kek"), path("password"), path("token"), postgres.url());
+    let (kek, password, token, url) = (path("kek"), path("password"), path("token"), postgres.url_as(ROLE));
     let mut environment = vec![
         ("KEYMETER_KEYS_DATABASE_URL", url.as_str()),
         ("KEYMETER_KEYS_KEK_FILE", &kek),
@@ -41,6 +41,9 @@ fn folder() -> tempfile::TempDir {
 async fn it_makes_what_is_missing_and_nothing_twice() {
     let postgres = Postgres::start().await;
     let folder = folder();
+    let (good, said) = bootstrap(&postgres, &folder, &[("KEYMETER_KEYS_DATABASE_URL", &postgres.url())]).await;
+    assert!(!good && said.contains("run `keys migrate`"), "{said}");
+    migrate(&postgres).await;
     let (good, first) = bootstrap(&postgres, &folder, &[]).await;
     assert!(good, "{first}");
     let json: serde_json::Value = serde_json::from_str(&first).unwrap();
@@ -77,6 +80,7 @@ async fn it_names_what_is_wrong() {
         path.to_string_lossy().into_owned()
     };
     let (short, junk, other_kek) = (path("short", "x"), path("junk", "x"), path("other", &"77".repeat(32)));
+    migrate(&postgres).await;
     assert!(bootstrap(&postgres, &folder, &[]).await.0);
     for (name, value, said) in [
         ("KEYMETER_KEYS_EMAIL", "ada", "--email"),

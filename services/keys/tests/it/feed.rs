@@ -16,7 +16,7 @@ use proto::{
 };
 use time::OffsetDateTime;
 
-use crate::harness::Running;
+use crate::harness::{ROLE, Running};
 
 async fn rename(run: &Running, key: &Key, display_name: &str) -> Key {
     let key = Key { name: key.name.clone(), display_name: display_name.into(), ..Key::default() };
@@ -142,7 +142,7 @@ async fn an_older_entry_replaces_no_newer_one() {
 #[tokio::test]
 async fn of_two_services_one_relays_and_the_other_takes_over() {
     let run = Running::start().await;
-    let second = crate::harness::serve(&run.postgres.url(), &run.nats.url(), &run.folder).await;
+    let second = crate::harness::serve(&run.postgres.url_as(ROLE), &run.nats.url(), &run.folder).await;
     eventually("the second is ready", async || *second.health.ready().borrow()).await;
     let made = run.make("a").await;
     run.fed(&made.secret, |_| true).await;

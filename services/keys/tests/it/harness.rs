@@ -8,11 +8,13 @@ use clap::Parser as _;
 use domain::{KeyId, SecretHash, WorkspaceId};
 use keys::{
     bootstrap,
-    config::{Bootstrap, Config},
+    config::{Bootstrap, Config, Migrate},
+    migrate,
     seal::Kek,
+    signing::Signing,
     store::Store,
 };
-use parts::{Nats, Postgres, eventually};
+use parts::{Nats, Postgres, Service, eventually};
 use prost::Message as _;
 use proto::{
     events::KeyFeedEntry,
@@ -31,6 +33,8 @@ use tonic_types::StatusExt as _;
 
 pub(crate) const EMAIL: &str = "ada@example.org";
 pub(crate) const PASSWORD: &str = "correct horse battery";
+/// Whom the service runs as.
+pub(crate) const ROLE: &str = "keymeter_keys";
 
 /// A running service with one person, one workspace and one service token.
 pub(crate) struct Running {
@@ -62,7 +66,7 @@ impl Running {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("kek"), "5a".repeat(32)).unwrap();
         let workspace_id = add_person(&postgres, &folder, EMAIL, "Analytical Engines").await;
-        let service = serve(&postgres.url(), &nats.url(), &folder).await;
+        let service = serve(&postgres.url_as(ROLE), &nats.url(), &folder).await;
         eventually("the service is ready", async || *service.health.ready().borrow()).await;
         let mut sessions = SessionsServiceClient::new(service.channel.clone());
         let admin = sign_in(&mut sessions, EMAIL).await.unwrap().access_token.unwrap().token;
@@ -122,8 +126,36 @@ impl Running {
     }
 
     pub(crate) fn store(&self) -> Store {
-        Store::new(&self.postgres.url().into()).unwrap()
+        Store::new(&self.postgres.url_as(ROLE).into()).unwrap()
     }
+
+    pub(crate) fn kek(&self) -> Kek {
+        Kek::read(&self.folder.path().join("kek")).unwrap()
+    }
+
+    /// A store that can record, as the service's.
+    pub(crate) async fn recording_store(&self) -> Store {
+        let store = self.store();
+        Signing::open(&store, &self.kek()).await.unwrap();
+        store
+    }
+
+    /// Runs the program with the service's settings: whether it succeeded, and what it wrote.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> (bool, String) {
+        let kek = self.folder.path().join("kek").to_string_lossy().into_owned();
+        let url = self.postgres.url_as(ROLE);
+        let environment = [("KEYMETER_KEYS_DATABASE_URL", url.as_str()), ("KEYMETER_KEYS_KEK_FILE", &kek)];
+        let mut program = Service::spawn_with("keys", arguments, &environment);
+        (program.wait().await.success(), program.log())
+    }
+}
+
+/// Makes the tables and the role.
+pub(crate) async fn migrate(postgres: &Postgres) {
+    let (service, owner) = (postgres.url_as(ROLE), postgres.url());
+    let settings = ["keys", "--database-url", &service, "--owner-database-url", &owner];
+    let config = Config::try_parse_from(settings).unwrap();
+    migrate::run(&config, &Migrate { service_role: None, service_password_file: None }).await.unwrap();
 }
 
 /// The service, on a port that the system chooses; ready or not.
@@ -173,7 +205,9 @@ pub(crate) async fn add_person(
         service_token_file: token_file(folder, email),
     };
     let kek = Kek::read(&folder.path().join("kek")).unwrap();
-    let done = bootstrap::run(&Store::new(&postgres.url().into()).unwrap(), &kek, &asked).await.unwrap();
+    migrate(postgres).await;
+    let store = Store::new(&postgres.url_as(ROLE).into()).unwrap();
+    let done = bootstrap::run(&store, &kek, &asked).await.unwrap();
     done.workspace_id.parse().unwrap()
 }
 

@@ -3,12 +3,20 @@
 
 mod activity;
 mod bootstrap;
+mod chain;
+mod erasure;
 mod feed;
 mod harness;
 mod input;
+mod leak;
 mod lives;
+mod lost_key;
 mod outage;
 mod process;
+mod rebuild;
+mod roles;
 mod sealed;
 mod sessions;
+mod tampering;
 mod tenants;
+mod upgrade;

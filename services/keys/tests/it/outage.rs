@@ -6,7 +6,7 @@ use proto::keys::{CreateKeyRequest, Key, ListKeysRequest, ListSigningKeysRequest
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{EMAIL, PASSWORD, Running, add_person, reason, serve, sign_in};
+use crate::harness::{EMAIL, PASSWORD, ROLE, Running, add_person, reason, serve, sign_in};
 
 fn check_away(status: &Status) {
     assert_eq!((status.code(), reason(status).as_str()), (Code::Unavailable, "UNAVAILABLE"), "{status:?}");
@@ -20,7 +20,7 @@ async fn it_starts_before_its_parts() {
     std::fs::write(folder.path().join("kek"), "5a".repeat(32)).unwrap();
     add_person(&postgres, &folder, EMAIL, "Analytical Engines").await;
     tokio::join!(postgres.stop(), nats.stop());
-    let service = serve(&postgres.url(), &nats.url(), &folder).await;
+    let service = serve(&postgres.url_as(ROLE), &nats.url(), &folder).await;
     let mut sessions = SessionsServiceClient::new(service.channel.clone());
     check_away(&sign_in(&mut sessions, EMAIL).await.unwrap_err());
     check_away(&sessions.list_signing_keys(ListSigningKeysRequest {}).await.unwrap_err());
@@ -73,7 +73,7 @@ async fn keys_work_while_nats_is_away_and_the_feed_catches_up() {
 async fn a_wrong_key_encryption_key_is_refused_at_the_start() {
     let run = Running::start().await;
     std::fs::write(run.folder.path().join("kek"), "77".repeat(32)).unwrap();
-    let mut other = serve(&run.postgres.url(), &run.nats.url(), &run.folder).await;
+    let mut other = serve(&run.postgres.url_as(ROLE), &run.nats.url(), &run.folder).await;
     let error = (&mut other.task).await.unwrap().unwrap_err();
     assert!(
         format!("{error:#}").contains("key-encryption key does not open what Postgres holds"),

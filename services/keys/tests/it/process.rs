@@ -7,7 +7,7 @@ use proto::keys::{
 };
 use tonic::transport::Channel;
 
-use crate::harness::{EMAIL, PASSWORD, add_person, bearer, sign_in, token_file};
+use crate::harness::{EMAIL, PASSWORD, ROLE, add_person, bearer, migrate, sign_in, token_file};
 
 #[tokio::test]
 async fn it_serves_says_no_secret_and_drains_on_sigterm() {
@@ -19,13 +19,20 @@ async fn it_serves_says_no_secret_and_drains_on_sigterm() {
     let environment = [
         ("KEYMETER_KEYS_GRPC_ADDR", grpc.as_str()),
         ("KEYMETER_KEYS_HEALTH_ADDR", &health),
-        ("KEYMETER_KEYS_DATABASE_URL", &postgres.url()),
+        ("KEYMETER_KEYS_DATABASE_URL", &postgres.url_as(ROLE)),
         ("KEYMETER_KEYS_NATS_URL", &nats.url()),
         ("KEYMETER_KEYS_KEK_FILE", &kek.to_string_lossy()),
         ("RUST_LOG", "trace,h2=info,hyper=info"),
     ];
+    let _ = postgres.query(&format!("create role {ROLE} login"));
     let mut service = Service::spawn("keys", &environment).await;
+    eventually("it says what is missing", async || {
+        parts::get(&health, "/readyz").await.is_ok_and(|answer| answer.body.contains("run `keys migrate`"))
+    })
+    .await;
+    migrate(&postgres).await;
     service.wait_ready(&health).await;
+    assert!(!service.log().contains("owns its tables"), "{}", service.log());
     // Bootstrap works beside a running service.
     add_person(&postgres, &folder, EMAIL, "Analytical Engines").await;
 
