@@ -9,20 +9,26 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub mod activity;
+pub mod audit;
 pub mod bootstrap;
 pub mod caller;
 pub mod config;
+pub mod erasure;
 pub mod error;
+pub mod export;
 pub mod feed;
 pub mod fields;
 pub mod grpc;
+pub mod invitations;
 pub mod key;
 pub mod lifecycle;
+pub mod members;
 pub mod metrics;
 pub mod nats;
 pub mod page;
 pub mod password;
 pub mod seal;
+pub mod service_tokens;
 pub mod sessions;
 pub mod signing;
 pub mod store;
@@ -60,17 +66,19 @@ pub async fn run(
     let (kek, signing, verifier) = (Arc::new(kek), Arc::new(SigningCell::new()), Verifier::default());
     let (postgres, nats) = (health.need("postgres"), health.need("nats"));
 
+    let keys = Keys::new(store.clone(), Arc::clone(&kek));
     let routes = grpc::routes(grpc::Parts {
-        keys: Keys::new(store.clone(), Arc::clone(&kek)),
+        keys: keys.clone(),
         workspaces: Workspaces::new(store.clone(), Arc::clone(&kek)),
         sessions: Sessions::new(store.clone(), Arc::clone(&signing)),
+        store: store.clone(),
         signing: Arc::clone(&signing),
-        verifier: verifier.clone(),
         metrics: metrics.clone(),
     });
     let serving = grpc_server::serve(
         listener,
         routes,
+        verifier.clone(),
         proto::DESCRIPTORS,
         health,
         grpc::SERVICE_NAMES,
@@ -86,6 +94,7 @@ pub async fn run(
             watch_postgres(&store, &postgres),
             follow_nats(&store, config, &nats, &metrics, &never),
             sweep::run(store.clone(), never.clone()),
+            erasure::delete_keys(&store, &keys),
         );
         Ok::<(), anyhow::Error>(())
     });
@@ -138,6 +147,7 @@ async fn follow_nats(
     let Some(connection) = nats::connect(&config.nats_url, need, shutdown).await else { return };
     let nats::Connection { context, connected } = connection;
     tokio::join!(
+        erasure::relay(store.clone(), context.clone(), connected.clone(), shutdown.clone()),
         feed::run(store.clone(), context.clone(), connected, need.clone(), metrics.clone(), shutdown.clone()),
         activity::run(store.clone(), context, metrics.clone(), shutdown.clone()),
     );

@@ -13,14 +13,20 @@ use sqlx::{
 pub mod accounts;
 pub mod activity;
 pub mod audit;
+pub mod copies;
+pub mod erasures;
+pub mod exports;
 pub mod idempotency;
+pub mod invitations;
 pub mod keys;
+pub mod members;
 pub mod outbox;
 pub mod secrets;
 pub mod service_tokens;
 pub mod sessions;
 pub mod sign_in_attempts;
 pub mod signing_keys;
+pub mod trail;
 pub mod workspaces;
 
 const CONNECTIONS_MAX: u32 = 16;

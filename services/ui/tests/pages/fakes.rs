@@ -149,7 +149,7 @@ impl Fakes {
     }
 
     /// As `enter`, for RPCs that want an access token of the parent's workspace.
-    fn admit<T>(&self, rpc: &'static str, request: &Request<T>, name: &str) -> Result<(), Status> {
+    pub(crate) fn admit<T>(&self, rpc: &'static str, request: &Request<T>, name: &str) -> Result<(), Status> {
         self.enter(rpc)?;
         let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         if !token.is_some_and(|token| token.starts_with("Bearer access-")) {
@@ -248,7 +248,12 @@ impl k::sessions_service_server::SessionsService for Fakes {
             return Err(Status::unauthenticated("the session has ended"));
         }
         let (access_token, workspace) = self.access();
-        Ok(Response::new(k::RefreshResponse { access_token, workspace, email: EMAIL.to_owned() }))
+        Ok(Response::new(k::RefreshResponse {
+            access_token,
+            workspace,
+            email: EMAIL.to_owned(),
+            role: k::Role::Owner.into(),
+        }))
     }
 
     async fn sign_out(
@@ -259,6 +264,20 @@ impl k::sessions_service_server::SessionsService for Fakes {
         let token = request.into_inner().session_token;
         self.change(|state| state.sessions.retain(|session| *session != token));
         Ok(Response::new(k::SignOutResponse {}))
+    }
+
+    async fn reauthenticate(
+        &self,
+        _: Request<k::ReauthenticateRequest>,
+    ) -> Result<Response<k::ReauthenticateResponse>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn accept_invitation(
+        &self,
+        _: Request<k::AcceptInvitationRequest>,
+    ) -> Result<Response<k::AcceptInvitationResponse>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
     }
 
     async fn exchange_token(
@@ -272,32 +291,6 @@ impl k::sessions_service_server::SessionsService for Fakes {
         &self,
         _: Request<k::ListSigningKeysRequest>,
     ) -> Result<Response<k::ListSigningKeysResponse>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-}
-
-#[tonic::async_trait]
-impl k::workspaces_service_server::WorkspacesService for Fakes {
-    async fn create_workspace(
-        &self,
-        _: Request<k::CreateWorkspaceRequest>,
-    ) -> Result<Response<k::Workspace>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    async fn get_workspace(
-        &self,
-        request: Request<k::GetWorkspaceRequest>,
-    ) -> Result<Response<k::Workspace>, Status> {
-        let name = request.get_ref().name.clone();
-        self.admit("GetWorkspace", &request, &name)?;
-        Ok(Response::new(k::Workspace { name, display_name: "Acme".to_owned(), create_time: None }))
-    }
-
-    async fn list_workspaces(
-        &self,
-        _: Request<k::ListWorkspacesRequest>,
-    ) -> Result<Response<k::ListWorkspacesResponse>, Status> {
         Err(Status::unimplemented("pages have no use for it"))
     }
 }
