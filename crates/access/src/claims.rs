@@ -178,7 +178,11 @@ mod tests {
             let claims = claims(role);
             assert_eq!(claims.may_change_key_of(&claims.subject.to_string()), own, "{role}");
             assert_eq!(claims.may_change_key_of(&other), others, "{role}");
-            assert_eq!(claims.may_change_key_of(""), others, "{role}: a key without an owner is not a member's");
+            assert_eq!(
+                claims.may_change_key_of(""),
+                others,
+                "{role}: a key without an owner is not a member's"
+            );
         }
     }
 

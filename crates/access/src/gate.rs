@@ -76,7 +76,11 @@ fn extensions(claims: Option<Claims>) -> http::Extensions {
 }
 
 /// Who calls; `None` where everybody may.
-fn admit<B>(verifier: &Verifier, request: &Request<B>, now: OffsetDateTime) -> Result<Option<Claims>, Status> {
+fn admit<B>(
+    verifier: &Verifier,
+    request: &Request<B>,
+    now: OffsetDateTime,
+) -> Result<Option<Claims>, Status> {
     let who = who(request.uri().path())?;
     if who == Who::Public {
         return Ok(None);
@@ -104,7 +108,11 @@ mod tests {
     use crate::{Role, verifier::tests::taught};
 
     /// Calls a gate before a service that answers everything with who it was told calls.
-    async fn call(path: &str, token: Option<&str>, verifier: Verifier) -> (Result<Option<Role>, Code>, usize) {
+    async fn call(
+        path: &str,
+        token: Option<&str>,
+        verifier: Verifier,
+    ) -> (Result<Option<Role>, Code>, usize) {
         let reached = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&reached);
         let behind = service_fn(move |request: Request<Body>| {

@@ -122,7 +122,11 @@ pub fn who(path: &str) -> Result<Who, Status> {
         None => name == row.rpc,
     };
     TABLE.iter().find(listed).map(|row| row.who).ok_or_else(|| {
-        status::error(Code::Unimplemented, "RPC_NOT_LISTED", "this server has no such RPC; see its reflection")
+        status::error(
+            Code::Unimplemented,
+            "RPC_NOT_LISTED",
+            "this server has no such RPC; see its reflection",
+        )
     })
 }
 
@@ -157,7 +161,9 @@ impl Who {
 fn admit_service(services: Services, scopes: &[String]) -> Result<(), Status> {
     match services {
         Services::All => Ok(()),
-        Services::With(scope) if scopes.is_empty() || scopes.iter().any(|has| has == scope.as_str()) => Ok(()),
+        Services::With(scope) if scopes.is_empty() || scopes.iter().any(|has| has == scope.as_str()) => {
+            Ok(())
+        }
         Services::With(scope) => Err(denied(
             "SCOPE_MISSING",
             format!("the service token lacks the scope {}; make one that has it", scope.as_str()),
@@ -200,11 +206,8 @@ mod tests {
                 }
             }
         }
-        let listed: Vec<String> = TABLE
-            .iter()
-            .map(|row| row.rpc.to_owned())
-            .filter(|rpc| !rpc.starts_with("grpc."))
-            .collect();
+        let listed: Vec<String> =
+            TABLE.iter().map(|row| row.rpc.to_owned()).filter(|rpc| !rpc.starts_with("grpc.")).collect();
         assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), defined);
         assert_eq!(listed.len(), defined.len(), "no row twice");
         assert!(listed.iter().all(|rpc| !rpc.ends_with('*')), "each RPC of ours is named");
@@ -250,7 +253,10 @@ mod tests {
         assert_eq!(may("keys.v1.KeysService/CreateKey"), [true, true, true, false, false, true]);
         assert_eq!(may("keys.v1.KeysService/ListKeys"), [true; 6]);
         assert_eq!(may("keys.v1.MembersService/UpdateMember"), [true, true, false, false, false, false]);
-        assert_eq!(may("keys.v1.WorkspacesService/DeleteWorkspace"), [true, false, false, false, false, false]);
+        assert_eq!(
+            may("keys.v1.WorkspacesService/DeleteWorkspace"),
+            [true, false, false, false, false, false]
+        );
         assert_eq!(may("keys.v1.AuditService/ListAuditEntries"), [true, true, false, false, false, true]);
         assert_eq!(may("usage.v1.UsageService/GetSummary"), [true; 6]);
         assert_eq!(may("usage.v1.UsageService/ListRequests"), [true, true, true, false, true, true]);

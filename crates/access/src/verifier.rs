@@ -150,9 +150,7 @@ pub(crate) mod tests {
         let verifier = Verifier::default();
         verifier.replace(&[public]);
         let now = OffsetDateTime::now_utc();
-        (verifier, move |role| {
-            signer.sign(&Claims { role, expires: now + crate::LIFETIME, ..claims() }, now)
-        })
+        (verifier, move |role| signer.sign(&Claims { role, expires: now + crate::LIFETIME, ..claims() }, now))
     }
 
     fn metadata(header: &str) -> MetadataMap {

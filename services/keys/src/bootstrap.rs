@@ -13,15 +13,13 @@ use crate::{
     caller::Caller,
     config::{Bootstrap, Config},
     error::Error,
-    fields, migrate,
-    password::{self, PASSWORD_BYTES_MAX},
+    fields, migrate, password,
     seal::{Kek, KekError},
     signing::Signing,
     store::{Store, StoreError, Tx, service_tokens::ServiceToken},
     token, workspaces,
 };
 
-const PASSWORD_CHARS_MIN: usize = 8;
 const ACTOR: &str = "bootstrap";
 
 /// What was made or found.
@@ -116,11 +114,15 @@ async fn add_service_token(
     let new = ServiceToken {
         service_token_id: ServiceTokenId::generate(),
         workspace_id,
+        display_name: ACTOR.to_owned(),
         scopes: vec![],
+        start: token::start(service_token),
+        create_time: now,
         expire_time: None,
         revoke_time: None,
+        last_used_day: None,
     };
-    tx.add_service_token(&new, &token_hash, ACTOR, now).await?;
+    tx.add_service_token(&new, &token_hash).await?;
     Ok(())
 }
 
@@ -129,10 +131,9 @@ fn read_password(path: &Path) -> anyhow::Result<SecretString> {
     let text = fs::read_to_string(path)
         .map(Zeroizing::new)
         .with_context(|| format!("--password-file: {shown} can not be read"))?;
-    let password = text.trim_end_matches(['\r', '\n']);
-    let long_enough = password.chars().count() >= PASSWORD_CHARS_MIN && password.len() <= PASSWORD_BYTES_MAX;
-    ensure!(long_enough, "--password-file: the password in {shown} must have 8 characters to 1,024 bytes");
-    Ok(password.into())
+    let password = SecretString::from(text.trim_end_matches(['\r', '\n']));
+    password::check_new("the password", &password).with_context(|| format!("--password-file: {shown}"))?;
+    Ok(password)
 }
 
 fn read_or_make_token(path: &Path) -> anyhow::Result<SecretString> {

@@ -42,6 +42,25 @@ pub enum Error {
     /// Only a person may do this.
     #[error("only a person may do this")]
     PeopleOnly,
+    /// The role does not reach that far.
+    #[error("not allowed")]
+    NotAllowed(&'static str),
+    /// Things are not as they must be for this.
+    #[error("{message}")]
+    Precondition {
+        /// In `UPPER_SNAKE`.
+        reason: &'static str,
+        /// Says the remedy.
+        message: &'static str,
+    },
+    /// There is one already.
+    #[error("{message}")]
+    AlreadyThere {
+        /// In `UPPER_SNAKE`.
+        reason: &'static str,
+        /// Says the remedy.
+        message: &'static str,
+    },
     /// The account is not in the workspace.
     #[error("the account is not in the workspace")]
     NotMember,

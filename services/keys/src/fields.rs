@@ -126,6 +126,23 @@ pub fn changes(key: &proto::keys::Key, mask: Option<&FieldMask>) -> Result<Chang
     Ok(changes)
 }
 
+/// Whether each of `known` is to be changed: what the mask names, `*` for all, or without a mask what is set.
+///
+/// # Errors
+/// `update_mask` for a path that is not known.
+pub fn masked<const N: usize>(
+    mask: Option<&FieldMask>,
+    known: [(&str, bool); N],
+) -> Result<[bool; N], Error> {
+    let no_mask = FieldMask::default();
+    let paths = &mask.unwrap_or(&no_mask).paths;
+    if let Some(path) = paths.iter().find(|path| *path != "*" && known.iter().all(|(name, _)| name != path)) {
+        return Err(Error::invalid("update_mask", format!("{} can not be changed", path.escape_debug())));
+    }
+    let asked = |path: &str| paths.iter().any(|asked| asked == path || asked == "*");
+    Ok(known.map(|(path, is_set)| if paths.is_empty() { is_set } else { asked(path) }))
+}
+
 fn one_line(field: &'static str, text: &str, chars_max: usize) -> Result<String, Error> {
     at_most(field, text, chars_max)?;
     if text.chars().any(char::is_control) {

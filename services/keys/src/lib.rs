@@ -9,18 +9,23 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub mod activity;
+pub mod audit;
 pub mod bootstrap;
 pub mod caller;
 pub mod config;
 pub mod copies;
 pub mod erase_person;
+pub mod erasure;
 pub mod error;
+pub mod export;
 pub mod feed;
 pub mod fields;
 pub mod grpc;
+pub mod invitations;
 pub mod key;
 pub mod ledger;
 pub mod lifecycle;
+pub mod members;
 pub mod metrics;
 pub mod migrate;
 pub mod nats;
@@ -29,6 +34,7 @@ pub mod password;
 pub mod rebuild;
 pub mod rewrap;
 pub mod seal;
+pub mod service_tokens;
 pub mod sessions;
 pub mod signing;
 pub mod store;
@@ -67,17 +73,19 @@ pub async fn run(
     let (kek, signing, verifier) = (Arc::new(kek), Arc::new(SigningCell::new()), Verifier::default());
     let (postgres, nats) = (health.need("postgres"), health.need("nats"));
 
+    let keys = Keys::new(store.clone(), Arc::clone(&kek));
     let routes = grpc::routes(grpc::Parts {
-        keys: Keys::new(store.clone(), Arc::clone(&kek)),
+        keys: keys.clone(),
         workspaces: Workspaces::new(store.clone(), Arc::clone(&kek)),
         sessions: Sessions::new(store.clone(), Arc::clone(&signing)),
+        store: store.clone(),
         signing: Arc::clone(&signing),
-        verifier: verifier.clone(),
         metrics: metrics.clone(),
     });
     let serving = grpc_server::serve(
         listener,
         routes,
+        verifier.clone(),
         proto::DESCRIPTORS,
         health,
         grpc::SERVICE_NAMES,
@@ -93,6 +101,7 @@ pub async fn run(
             watch_postgres(&store, &postgres),
             follow_nats(&store, config, &nats, &metrics, &never),
             sweep::run(store.clone(), never.clone()),
+            erasure::delete_keys(&store, &keys),
         );
         Ok::<(), anyhow::Error>(())
     });
@@ -149,6 +158,7 @@ async fn follow_nats(
     let Some(connection) = nats::connect(&config.nats_url, need, shutdown).await else { return };
     let nats::Connection { context, connected } = connection;
     tokio::join!(
+        erasure::relay(store.clone(), context.clone(), connected.clone(), shutdown.clone()),
         feed::run(store.clone(), context.clone(), connected, need.clone(), metrics.clone(), shutdown.clone()),
         activity::run(store.clone(), context, metrics.clone(), shutdown.clone()),
     );

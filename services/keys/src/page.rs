@@ -2,7 +2,9 @@
 //! came from. It is opaque but no secret: it only ever continues a list that the caller may see.
 
 use data_encoding::BASE64URL_NOPAD;
+use domain::{Id, id::Noun};
 use serde::{Serialize, de::DeserializeOwned};
+use time::OffsetDateTime;
 
 use crate::{error::Error, token::sha256};
 
@@ -49,6 +51,41 @@ pub fn position<P: DeserializeOwned>(request: &str, token: &str) -> Result<Optio
     position.map(Some).ok_or_else(|| {
         Error::invalid("page_token", "is no next_page_token of the same request; start again without it")
     })
+}
+
+/// Where a list by time goes on, as a token holds it: microseconds since 1970 and the id.
+pub type Place = (i64, String);
+
+/// The place of what was made at a time with an id.
+#[must_use]
+pub fn place<N: Noun>((time, id): (OffsetDateTime, Id<N>)) -> Place {
+    (micros(time), id.to_string())
+}
+
+/// Reads a [`Place`].
+///
+/// # Errors
+/// `page_token` if it is none.
+pub fn read_place<N: Noun>((time, id): Place) -> Result<(OffsetDateTime, Id<N>), Error> {
+    from_micros(time).zip(id.parse().ok()).ok_or_else(damaged)
+}
+
+/// Microseconds since 1970.
+#[must_use]
+pub fn micros(time: OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
+}
+
+/// A time from microseconds since 1970; `None` if there is no such time.
+#[must_use]
+pub fn from_micros(micros: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok()
+}
+
+/// The error of a token that was made by somebody else.
+#[must_use]
+pub fn damaged() -> Error {
+    Error::invalid("page_token", "is damaged; start again without it")
 }
 
 fn binding(request: &str) -> Vec<u8> {

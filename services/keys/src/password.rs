@@ -8,7 +8,13 @@ use argon2::{
 };
 use aws_lc_rs::rand;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+    time::timeout,
+};
+
+use crate::error::Error;
 
 /// How many are checked at once: each takes 19 MiB and a core.
 const AT_ONCE: usize = 2;
@@ -16,6 +22,22 @@ const AT_ONCE: usize = 2;
 const TURN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 /// Longest password taken, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
+
+/// Fewest characters of a new password.
+pub const PASSWORD_CHARS_MIN: usize = 8;
+
+/// Checks the length of a new password.
+///
+/// # Errors
+/// If it is too short or too long.
+pub fn check_new(field: &'static str, password: &SecretString) -> Result<(), Error> {
+    let text = password.expose_secret();
+    if text.chars().count() >= PASSWORD_CHARS_MIN && text.len() <= PASSWORD_BYTES_MAX {
+        Ok(())
+    } else {
+        Err(Error::invalid(field, "must have 8 characters to 1,024 bytes"))
+    }
+}
 
 /// Too many people sign in at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +60,30 @@ impl Passwords {
         Self { turns: Arc::new(Semaphore::new(AT_ONCE)), decoy: decoy.into() }
     }
 
+    /// The hash of a new password, in its turn.
+    ///
+    /// # Errors
+    /// If no turn came in 5 s.
+    ///
+    /// # Panics
+    /// Never: hashing does not.
+    pub async fn hash(&self, password: SecretString) -> Result<String, Busy> {
+        let turn = self.turn().await?;
+        let hashed = spawn_blocking(move || {
+            let _turn = turn;
+            hash(&password)
+        });
+        Ok(hashed.await.expect("hashing does not panic"))
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Busy> {
+        timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned())
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .ok_or(Busy)
+    }
+
     /// Whether the password is the one that was hashed; false without a hash, after the same time.
     ///
     /// # Errors
@@ -46,7 +92,7 @@ impl Passwords {
     /// # Panics
     /// Never: the check does not.
     pub async fn check(&self, hash: Option<String>, password: SecretString) -> Result<bool, Busy> {
-        let turn = timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await.map_err(|_| Busy)?;
+        let turn = self.turn().await?;
         let decoy = Arc::clone(&self.decoy);
         let checked = spawn_blocking(move || {
             let _turn = turn;

@@ -9,7 +9,8 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     error::Error,
-    password::Passwords,
+    invitations,
+    password::{self, Passwords},
     signing::{self, Issued, SigningCell},
     store::Store,
     throttle, token,
@@ -22,6 +23,8 @@ pub const AGE_MAX: Duration = Duration::days(30);
 
 const WRONG: &str = "e-mail or password is wrong";
 const ENDED: &str = "the session has ended; sign in again";
+const BAD_INVITATION: &str =
+    "the invitation is unknown, used, withdrawn or older than 7 days; ask for a new one";
 const BAD_TOKEN: &str = "the service token is unknown, expired or revoked";
 
 /// Sessions and service tokens. Clones share everything.
@@ -43,6 +46,8 @@ pub struct Session {
     pub last_used_time: OffsetDateTime,
     /// When it ends in any case.
     pub expire_time: OffsetDateTime,
+    /// When the person last gave the password.
+    pub authenticate_time: OffsetDateTime,
 }
 
 impl Session {
@@ -51,6 +56,18 @@ impl Session {
     pub fn is_live(&self, now: OffsetDateTime) -> bool {
         now < self.expire_time && now < self.last_used_time + IDLE_MAX
     }
+}
+
+/// A new access token of a session.
+pub struct Refreshed {
+    /// For the workspace.
+    pub access: Issued,
+    /// The one asked for, or the account's first.
+    pub workspace_id: WorkspaceId,
+    /// What the account may do there.
+    pub role: Role,
+    /// The account's e-mail address.
+    pub email: String,
 }
 
 /// What a sign-in gives.
@@ -82,21 +99,66 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Result<SignedIn, Error> {
         signing::ready(&self.signing)?;
-        let origin = throttle::Origin::of(email, address);
-        throttle::admit(&self.store, &origin, now).await?;
         let account = self.store.account(email).await?;
-        let (account_id, hash) = account.map_or((None, None), |(id, hash)| (Some(id), Some(hash)));
-        let right = self.passwords.check(hash, password).await?;
-        let Some(account_id) = account_id.filter(|_| right) else {
-            return Err(Error::Unauthenticated(WRONG));
+        let account_id = self.prove(email, account, password, address, now).await?;
+        let (workspace_id, role) = self.store.first_workspace(account_id).await?.ok_or(Error::NotMember)?;
+        self.start(account_id, workspace_id, role, now).await
+    }
+
+    /// Lets an invited person in: an account that is there gives its password, a new one chooses it.
+    ///
+    /// # Errors
+    /// The invitation is unknown or has ended; a wrong password, or one that is too short for a new account; too
+    /// many wrong ones; Postgres.
+    pub async fn accept(
+        &self,
+        token: &str,
+        password: SecretString,
+        address: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<SignedIn, Error> {
+        signing::ready(&self.signing)?;
+        let gone = || Error::Unauthenticated(BAD_INVITATION);
+        let token_hash = token_hash(token).ok_or_else(gone)?;
+        let invitation = self.store.invitation(&token_hash, now).await?.ok_or_else(gone)?;
+        let account = self.store.account(&invitation.email).await?;
+        let (account_id, new_hash) = match account {
+            Some(account) => {
+                let proven = self.prove(&invitation.email, Some(account), password, address, now);
+                (proven.await?, None)
+            }
+            None => {
+                password::check_new("password", &password)?;
+                (AccountId::generate(), Some(self.passwords.hash(password).await?))
+            }
         };
-        throttle::forget(&self.store, &origin).await?;
-        let workspace_id = self.store.first_workspace(account_id).await?.ok_or(Error::NotMember)?;
-        let session_token = token::generate(token::SESSION);
-        let token_hash = token::hash(session_token.expose_secret());
-        self.store.add_session(&token_hash, account_id, now, now + AGE_MAX).await?;
-        tracing::info!(account.id = %account_id, "signed in");
-        Ok(SignedIn { session_token, access: self.person(account_id, workspace_id, now)?, workspace_id })
+        let mut tx = self.store.begin().await?;
+        let taken = (&invitation, token_hash.as_slice());
+        let accepted = invitations::accept(&mut tx, taken, (account_id, new_hash), address, now);
+        let (workspace_id, role) = (invitation.workspace_id, accepted.await?.ok_or_else(gone)?);
+        tx.commit().await?;
+        tracing::info!(workspace.id = %workspace_id, account.id = %account_id, "invitation accepted");
+        self.start(account_id, workspace_id, role, now).await
+    }
+
+    /// Takes the password of a session's person again: an access token that says so.
+    ///
+    /// # Errors
+    /// The session has ended; a wrong password; too many wrong ones; the account is not in the workspace; Postgres.
+    pub async fn reauthenticate(
+        &self,
+        session_token: &str,
+        password: SecretString,
+        workspace_id: Option<WorkspaceId>,
+        address: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<Refreshed, Error> {
+        let (token_hash, mut session) = self.live(session_token, now).await?;
+        let account = self.store.account(&session.email).await?;
+        self.prove(&session.email, account, password, address, now).await?;
+        self.store.authenticate_session(&token_hash, now).await?;
+        session.authenticate_time = now;
+        self.renew(session, workspace_id, now).await
     }
 
     /// A new access token of a session, for `workspace_id` or the account's first one.
@@ -108,19 +170,11 @@ impl Sessions {
         session_token: &str,
         workspace_id: Option<WorkspaceId>,
         now: OffsetDateTime,
-    ) -> Result<(Issued, WorkspaceId, String), Error> {
-        signing::ready(&self.signing)?;
-        let token_hash = token_hash(session_token).ok_or(Error::Unauthenticated(ENDED))?;
-        let session = self.store.session(&token_hash).await?.filter(|session| session.is_live(now));
-        let session = session.ok_or(Error::Unauthenticated(ENDED))?;
-        let account_id = session.account_id;
-        let workspace_id = match workspace_id {
-            None => self.store.first_workspace(account_id).await?,
-            Some(id) => self.store.is_member(account_id, id).await?.then_some(id),
-        };
-        let workspace_id = workspace_id.ok_or(Error::NotMember)?;
+    ) -> Result<Refreshed, Error> {
+        let (token_hash, session) = self.live(session_token, now).await?;
+        let refreshed = self.renew(session, workspace_id, now).await?;
         self.store.use_session(&token_hash, now).await?;
-        Ok((self.person(account_id, workspace_id, now)?, workspace_id, session.email))
+        Ok(refreshed)
     }
 
     /// Ends a session, if it goes on.
@@ -152,27 +206,91 @@ impl Sessions {
         if let Some(end) = found.expire_time {
             expires = expires.min(end);
         }
+        self.store.use_service_token(found.service_token_id, now.date()).await?;
         let claims = Claims {
             subject: Subject::Service(found.service_token_id),
             workspace_id: found.workspace_id,
             role: Role::Service,
             scopes: found.scopes,
+            authenticated: None,
             expires,
         };
         Ok((signing.issue(&claims, now), found.workspace_id))
+    }
+
+    /// Checks a password as often as the throttle admits; the account, if it is right.
+    async fn prove(
+        &self,
+        email: &str,
+        account: Option<(AccountId, String)>,
+        password: SecretString,
+        address: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<AccountId, Error> {
+        let origin = throttle::Origin::of(email, address);
+        throttle::admit(&self.store, &origin, now).await?;
+        let (account_id, hash) = account.unzip();
+        let right = self.passwords.check(hash, password).await?;
+        let account_id = account_id.filter(|_| right).ok_or(Error::Unauthenticated(WRONG))?;
+        throttle::forget(&self.store, &origin).await?;
+        Ok(account_id)
+    }
+
+    async fn start(
+        &self,
+        account_id: AccountId,
+        workspace_id: WorkspaceId,
+        role: Role,
+        now: OffsetDateTime,
+    ) -> Result<SignedIn, Error> {
+        let session_token = token::generate(token::SESSION);
+        let token_hash = token::hash(session_token.expose_secret());
+        self.store.add_session(&token_hash, account_id, now, now + AGE_MAX).await?;
+        tracing::info!(account.id = %account_id, "signed in");
+        Ok(SignedIn {
+            session_token,
+            access: self.person(account_id, workspace_id, role, now, now)?,
+            workspace_id,
+        })
+    }
+
+    async fn live(&self, session_token: &str, now: OffsetDateTime) -> Result<(Vec<u8>, Session), Error> {
+        signing::ready(&self.signing)?;
+        let token_hash = token_hash(session_token).ok_or(Error::Unauthenticated(ENDED))?;
+        let session = self.store.session(&token_hash).await?.filter(|session| session.is_live(now));
+        Ok((token_hash, session.ok_or(Error::Unauthenticated(ENDED))?))
+    }
+
+    async fn renew(
+        &self,
+        session: Session,
+        workspace_id: Option<WorkspaceId>,
+        now: OffsetDateTime,
+    ) -> Result<Refreshed, Error> {
+        let Session { account_id, email, authenticate_time, .. } = session;
+        let found = match workspace_id {
+            None => self.store.first_workspace(account_id).await?,
+            Some(id) => self.store.role_in(account_id, id).await?.map(|role| (id, role)),
+        };
+        let (workspace_id, role) = found.ok_or(Error::NotMember)?;
+        let access = self.person(account_id, workspace_id, role, authenticate_time, now)?;
+        Ok(Refreshed { access, workspace_id, role, email })
     }
 
     fn person(
         &self,
         account_id: AccountId,
         workspace_id: WorkspaceId,
+        role: Role,
+        authenticated: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Result<Issued, Error> {
         let claims = Claims {
             subject: Subject::Account(account_id),
             workspace_id,
-            role: Role::Admin,
+            role,
             scopes: vec![],
+            authenticated: Some(authenticated),
             expires: now + access::LIFETIME,
         };
         Ok(signing::ready(&self.signing)?.issue(&claims, now))
@@ -198,6 +316,7 @@ mod tests {
             email: "ada@example.org".into(),
             last_used_time: start,
             expire_time: start + AGE_MAX,
+            authenticate_time: start,
         };
         assert!(session.is_live(start + IDLE_MAX - Duration::SECOND));
         assert!(!session.is_live(start + IDLE_MAX));

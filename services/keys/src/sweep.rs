@@ -1,4 +1,4 @@
-//! Forgets what has ended: sessions, attempts to sign in, idempotency keys.
+//! Forgets what has ended: sessions, attempts to sign in, invitations, idempotency keys.
 
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ pub async fn run(store: Store, shutdown: CancellationToken) {
 /// Postgres.
 pub async fn sweep(store: &Store, now: OffsetDateTime) -> Result<(), StoreError> {
     store.sweep_sessions(now, now - IDLE_MAX).await?;
+    store.sweep_invitations(now).await?;
     store.sweep_attempts(now - throttle::WINDOW).await?;
     store.sweep_creations(now - lifecycle::REPEATABLE_FOR).await
 }

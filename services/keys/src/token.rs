@@ -1,14 +1,18 @@
-//! Opaque tokens: sessions of people and tokens of services. Random, so a plain SHA-256 is enough to store.
+//! Opaque tokens: sessions of people, tokens of services, invitations. Random, so a plain SHA-256 is enough to store.
 
 use aws_lc_rs::{digest, rand};
 use data_encoding::BASE64URL_NOPAD;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 /// Lead of a session token.
 pub const SESSION: &str = "kmses_";
 /// Lead of a service token.
 pub const SERVICE: &str = "kmsvc_";
+/// Lead of an invitation's token.
+pub const INVITATION: &str = "kminv_";
+/// How many characters lists show.
+const START_CHARS: usize = 12;
 /// Longest text that is looked up as a token, in bytes.
 pub const BYTES_MAX: usize = 128;
 
@@ -34,6 +38,12 @@ pub fn is_well_formed(lead: &str, text: &str) -> bool {
         .is_some_and(|bytes| bytes.len() == RANDOM_BYTES)
 }
 
+/// The first characters of a token, to recognise it by in lists.
+#[must_use]
+pub fn start(token: &SecretString) -> String {
+    token.expose_secret().chars().take(START_CHARS).collect()
+}
+
 /// What Postgres keeps of a token.
 #[must_use]
 pub fn hash(text: &str) -> Vec<u8> {
@@ -48,8 +58,6 @@ pub fn sha256(bytes: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
     use super::*;
 
     #[test]
@@ -58,6 +66,7 @@ mod tests {
         let text = token.expose_secret();
         assert!(is_well_formed(SERVICE, text) && text.len() <= BYTES_MAX);
         assert!(!is_well_formed(SESSION, text));
+        assert!(text.starts_with(&start(&token)) && start(&token).len() == START_CHARS);
         assert!(!is_well_formed(SERVICE, &text[..text.len() - 1]));
         assert!(!is_well_formed(SERVICE, SERVICE));
         assert!(!format!("{token:?}").contains(&text[SERVICE.len()..]));

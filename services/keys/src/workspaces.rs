@@ -1,17 +1,22 @@
-//! What is done with workspaces: create, show, list.
+//! What is done with workspaces: create, show, list, change, suspend, resume. How they end is in `erasure`.
 
 use std::sync::Arc;
 
-use access::{Claims, Subject};
+use access::{Claims, Role, Subject};
 use domain::{AccountId, WorkspaceId};
 use proto::resource::workspace_name;
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::{
     caller::Caller,
     error::Error,
     seal::Kek,
-    store::{Store, StoreError, Tx, workspaces::Workspace},
+    store::{
+        Store, StoreError, Tx,
+        audit::Change,
+        workspaces::{Settings, Workspace},
+    },
 };
 
 /// All workspaces. Clones share everything.
@@ -19,6 +24,19 @@ use crate::{
 pub struct Workspaces {
     store: Store,
     kek: Arc<Kek>,
+}
+
+/// New values of fields; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// What people call it.
+    pub display_name: Option<String>,
+    /// How many days the audit trail is kept.
+    pub audit_retention_days: Option<i32>,
+    /// Whether a key is disabled when a leak of it is reported.
+    pub disable_exposed_keys: Option<bool>,
+    /// Whether sealed copies of secrets are kept.
+    pub keep_copies: Option<bool>,
 }
 
 /// Where a list goes on: after the workspace of this name of display with this id.
@@ -31,7 +49,7 @@ impl Workspaces {
         Self { store, kek }
     }
 
-    /// Makes a workspace with the caller as its administrator.
+    /// Makes a workspace with the caller as its owner.
     ///
     /// # Errors
     /// A service can not; Postgres.
@@ -56,11 +74,71 @@ impl Workspaces {
     /// Not found, also where the caller is not in it; Postgres.
     pub async fn get(&self, workspace_id: WorkspaceId, claims: &Claims) -> Result<Workspace, Error> {
         let inside = match claims.subject {
-            Subject::Account(account_id) => self.store.is_member(account_id, workspace_id).await?,
+            Subject::Account(account_id) => self.store.role_in(account_id, workspace_id).await?.is_some(),
             Subject::Service(_) => claims.owns(workspace_id),
         };
         let found = if inside { self.store.workspace(workspace_id).await? } else { None };
-        found.ok_or_else(|| Error::NotFound { what: "workspace", name: workspace_name(workspace_id) })
+        found.ok_or_else(|| not_found(workspace_id))
+    }
+
+    /// Changes a workspace. What is the same already is no change.
+    ///
+    /// # Errors
+    /// Not found; Postgres.
+    pub async fn update(
+        &self,
+        workspace_id: WorkspaceId,
+        changes: Changes,
+        caller: &Caller,
+        now: OffsetDateTime,
+    ) -> Result<Workspace, Error> {
+        let mut tx = self.store.begin().await?;
+        let was = tx.hold_workspace(workspace_id).await?.ok_or_else(|| not_found(workspace_id))?;
+        let settings = Settings {
+            audit_retention_days: changes.audit_retention_days.unwrap_or(was.settings.audit_retention_days),
+            disable_exposed_keys: changes.disable_exposed_keys.unwrap_or(was.settings.disable_exposed_keys),
+            keep_copies: changes.keep_copies.unwrap_or(was.settings.keep_copies),
+        };
+        let display_name = changes.display_name.unwrap_or_else(|| was.display_name.clone());
+        let is = Workspace { display_name, settings, ..was.clone() };
+        if is == was {
+            return Ok(was);
+        }
+        tx.write_workspace(&is).await?;
+        if was.settings.keep_copies && !settings.keep_copies {
+            tx.stop_copies(workspace_id).await?;
+        }
+        let name = workspace_name(workspace_id);
+        tx.audit_change(workspace_id, "update_workspace", &name, difference(&was, &is), caller, now).await?;
+        tx.commit().await?;
+        tracing::info!(workspace.id = %workspace_id, actor = caller.actor, "workspace updated");
+        Ok(is)
+    }
+
+    /// Lets edges refuse all keys of a workspace, or accept them again. One that is so already stays as it is.
+    ///
+    /// # Errors
+    /// Not found; Postgres.
+    pub async fn suspend(
+        &self,
+        workspace_id: WorkspaceId,
+        suspended: bool,
+        caller: &Caller,
+        now: OffsetDateTime,
+    ) -> Result<Workspace, Error> {
+        let mut tx = self.store.begin().await?;
+        let was = tx.hold_workspace(workspace_id).await?.ok_or_else(|| not_found(workspace_id))?;
+        if was.suspend_time.is_some() == suspended {
+            return Ok(was);
+        }
+        let is = Workspace { suspend_time: suspended.then_some(now), ..was };
+        tx.write_workspace(&is).await?;
+        tx.feed_workspace(workspace_id).await?;
+        let action = if suspended { "suspend_workspace" } else { "resume_workspace" };
+        tx.audit(workspace_id, action, &workspace_name(workspace_id), caller, now).await?;
+        tx.commit().await?;
+        tracing::info!(workspace.id = %workspace_id, actor = caller.actor, suspended, "workspace suspended or resumed");
+        Ok(is)
     }
 
     /// A page of the workspaces that the caller is in, by name of display, and where the next one starts.
@@ -85,7 +163,32 @@ impl Workspaces {
     }
 }
 
-/// Makes a workspace with its data key and first administrator.
+/// The fields of a workspace that changed.
+fn difference(was: &Workspace, is: &Workspace) -> Change {
+    let fields = |workspace: &Workspace| {
+        let Settings { audit_retention_days, disable_exposed_keys, keep_copies } = workspace.settings;
+        [
+            ("display_name", json!(workspace.display_name)),
+            ("audit_retention_days", json!(audit_retention_days)),
+            ("disable_exposed_keys", json!(disable_exposed_keys)),
+            ("keep_copies", json!(keep_copies)),
+        ]
+    };
+    let (mut before, mut after) = (Map::new(), Map::new());
+    for ((name, old), (_, new)) in fields(was).into_iter().zip(fields(is)) {
+        if old != new {
+            before.insert(name.to_owned(), old);
+            after.insert(name.to_owned(), new);
+        }
+    }
+    Change::of(Value::Object(before), Value::Object(after))
+}
+
+fn not_found(workspace_id: WorkspaceId) -> Error {
+    Error::NotFound { what: "workspace", name: workspace_name(workspace_id) }
+}
+
+/// Makes a workspace with its data key and first owner.
 ///
 /// # Errors
 /// Postgres.
@@ -97,10 +200,16 @@ pub async fn make(
     caller: &Caller,
     now: OffsetDateTime,
 ) -> Result<Workspace, StoreError> {
-    let workspace = Workspace { workspace_id: WorkspaceId::generate(), display_name, create_time: now };
+    let workspace = Workspace {
+        workspace_id: WorkspaceId::generate(),
+        display_name,
+        create_time: now,
+        settings: Settings::default(),
+        suspend_time: None,
+    };
     let (_, data_key) = kek.new_data_key(workspace.workspace_id).await?;
     tx.add_workspace(&workspace, &data_key).await?;
-    tx.add_administrator(account_id, workspace.workspace_id, now).await?;
+    tx.add_member(workspace.workspace_id, account_id, Role::Owner, now).await?;
     let name = workspace_name(workspace.workspace_id);
     tx.audit(workspace.workspace_id, "create_workspace", &name, caller, now).await?;
     Ok(workspace)

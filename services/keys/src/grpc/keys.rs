@@ -1,6 +1,5 @@
 //! `keymeter.keys.v1.KeysService`.
 
-use access::{Role, Verifier};
 use proto::keys::{
     CreateKeyRequest, CreateKeyResponse, DeleteKeyRequest, DeleteKeyResponse, GetKeyRequest, Key,
     ListKeysRequest, ListKeysResponse, RevealKeyRequest, RevealKeyResponse, UpdateKeyRequest,
@@ -22,7 +21,6 @@ use crate::{
 /// The service.
 pub(super) struct Rpc {
     pub(super) keys: Keys,
-    pub(super) verifier: Verifier,
     pub(super) metrics: Metrics,
 }
 
@@ -32,7 +30,7 @@ impl KeysService for Rpc {
         &self,
         request: Request<CreateKeyRequest>,
     ) -> Result<Response<CreateKeyResponse>, Status> {
-        let (claims, caller) = identify(&self.verifier, &request)?;
+        let (claims, caller) = identify(&request)?;
         let request = request.into_inner();
         let workspace_id = claims.workspace(&request.parent)?;
         answer(async {
@@ -47,7 +45,7 @@ impl KeysService for Rpc {
     }
 
     async fn get_key(&self, request: Request<GetKeyRequest>) -> Result<Response<Key>, Status> {
-        let (claims, _) = identify(&self.verifier, &request)?;
+        let (claims, _) = identify(&request)?;
         let (workspace_id, key_id) = wire::own_key("name", &request.get_ref().name, &claims)?;
         answer(async { Ok(wire::key(self.keys.get(workspace_id, key_id).await?, now())) }).await
     }
@@ -56,7 +54,7 @@ impl KeysService for Rpc {
         &self,
         request: Request<ListKeysRequest>,
     ) -> Result<Response<ListKeysResponse>, Status> {
-        let (claims, _) = identify(&self.verifier, &request)?;
+        let (claims, _) = identify(&request)?;
         let request = request.into_inner();
         let workspace_id = claims.workspace(&request.parent)?;
         answer(async {
@@ -76,7 +74,7 @@ impl KeysService for Rpc {
     }
 
     async fn update_key(&self, request: Request<UpdateKeyRequest>) -> Result<Response<Key>, Status> {
-        let (claims, caller) = identify(&self.verifier, &request)?;
+        let (claims, caller) = identify(&request)?;
         let UpdateKeyRequest { key, update_mask } = request.into_inner();
         let key = key.unwrap_or_default();
         let name = wire::own_key("key.name", &key.name, &claims)?;
@@ -94,12 +92,9 @@ impl KeysService for Rpc {
         &self,
         request: Request<RevealKeyRequest>,
     ) -> Result<Response<RevealKeyResponse>, Status> {
-        let (claims, caller) = identify(&self.verifier, &request)?;
+        let (claims, caller) = identify(&request)?;
         let (workspace_id, key_id) = wire::own_key("name", &request.get_ref().name, &claims)?;
         answer(async {
-            if claims.role != Role::Admin {
-                return Err(Error::PeopleOnly);
-            }
             let secret = self.keys.reveal(workspace_id, key_id, &caller, now()).await?;
             self.metrics.changed(Change::Revealed);
             Ok(RevealKeyResponse { secret: secret.reveal().to_owned() })
@@ -111,7 +106,7 @@ impl KeysService for Rpc {
         &self,
         request: Request<DeleteKeyRequest>,
     ) -> Result<Response<DeleteKeyResponse>, Status> {
-        let (claims, caller) = identify(&self.verifier, &request)?;
+        let (claims, caller) = identify(&request)?;
         let request = request.into_inner();
         let name = wire::own_key("name", &request.name, &claims)?;
         answer(async {
@@ -128,7 +123,7 @@ impl KeysService for Rpc {
         &self,
         request: Request<VerifyKeyRequest>,
     ) -> Result<Response<VerifyKeyResponse>, Status> {
-        let (claims, _) = identify(&self.verifier, &request)?;
+        let (claims, _) = identify(&request)?;
         let request = request.into_inner();
         let workspace_id = claims.workspace(&request.parent)?;
         answer(async {

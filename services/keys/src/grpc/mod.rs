@@ -1,21 +1,28 @@
-//! The gRPC face: reads requests, calls the use cases, writes answers. Holds no rule of its own.
+//! The gRPC face: reads requests, calls the use cases, writes answers. Holds no rule of its own; who may call
+//! what, the gate before it has checked.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use access::{Claims, Verifier};
+use access::Claims;
+use futures_util::{Stream, StreamExt as _};
 use proto::keys::{
-    keys_service_server::KeysServiceServer, sessions_service_server::SessionsServiceServer,
-    workspaces_service_server::WorkspacesServiceServer,
+    audit_service_server::AuditServiceServer, keys_service_server::KeysServiceServer,
+    members_service_server::MembersServiceServer, service_tokens_service_server::ServiceTokensServiceServer,
+    sessions_service_server::SessionsServiceServer, workspaces_service_server::WorkspacesServiceServer,
 };
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
-    caller::Caller, error::Error, fields, lifecycle::Keys, metrics::Metrics, sessions::Sessions,
-    signing::SigningCell, workspaces::Workspaces,
+    audit::Audit, caller::Caller, error::Error, fields, invitations::Invitations, lifecycle::Keys,
+    members::Members, metrics::Metrics, service_tokens::ServiceTokens, sessions::Sessions,
+    signing::SigningCell, store::Store, workspaces::Workspaces,
 };
 
+mod audit;
 mod keys;
+mod members;
+mod service_tokens;
 mod sessions;
 mod status;
 mod wire;
@@ -23,7 +30,10 @@ mod workspaces;
 
 /// Full names of the services, for `grpc.health.v1`.
 pub const SERVICE_NAMES: &[&str] = &[
+    "keymeter.keys.v1.AuditService",
     "keymeter.keys.v1.KeysService",
+    "keymeter.keys.v1.MembersService",
+    "keymeter.keys.v1.ServiceTokensService",
     "keymeter.keys.v1.SessionsService",
     "keymeter.keys.v1.WorkspacesService",
 ];
@@ -39,30 +49,35 @@ pub struct Parts {
     pub workspaces: Workspaces,
     /// Use cases of sessions.
     pub sessions: Sessions,
+    /// For the use cases that need nothing else.
+    pub store: Store,
     /// Filled once the service has prepared itself.
     pub signing: Arc<SigningCell>,
-    /// Checks access tokens.
-    pub verifier: Verifier,
     /// Counts.
     pub metrics: Metrics,
 }
 
-/// The three services.
+/// All services.
 #[must_use]
 pub fn routes(parts: Parts) -> Routes {
-    let Parts { keys, workspaces, sessions, signing, verifier, metrics } = parts;
-    Routes::new(KeysServiceServer::new(keys::Rpc {
-        keys,
-        verifier: verifier.clone(),
-        metrics: metrics.clone(),
-    }))
-    .add_service(WorkspacesServiceServer::new(workspaces::Rpc { workspaces, verifier }))
-    .add_service(SessionsServiceServer::new(sessions::Rpc { sessions, signing, metrics }))
+    let Parts { keys, workspaces, sessions, store, signing, metrics } = parts;
+    let members =
+        members::Rpc { members: Members::new(store.clone()), invitations: Invitations::new(store.clone()) };
+    let service_tokens = service_tokens::Rpc { service_tokens: ServiceTokens::new(store.clone()) };
+    Routes::new(KeysServiceServer::new(keys::Rpc { keys, metrics: metrics.clone() }))
+        .add_service(WorkspacesServiceServer::new(workspaces::Rpc { workspaces, store: store.clone() }))
+        .add_service(MembersServiceServer::new(members))
+        .add_service(ServiceTokensServiceServer::new(service_tokens))
+        .add_service(AuditServiceServer::new(audit::Rpc { audit: Audit::new(store) }))
+        .add_service(SessionsServiceServer::new(sessions::Rpc { sessions, signing, metrics }))
 }
 
-/// Who calls, once, for all RPCs that take an access token.
-fn identify<T>(verifier: &Verifier, request: &Request<T>) -> Result<(Claims, Caller), Status> {
-    let claims = verifier.authenticate(request.metadata())?;
+/// Who calls, as the gate before all services has found.
+fn identify<T>(request: &Request<T>) -> Result<(Claims, Caller), Status> {
+    let Some(claims) = request.extensions().get::<Claims>().cloned() else {
+        tracing::error!("a call came past the gate");
+        return Err(proto::status::internal());
+    };
     let address = request.remote_addr().map(|address| address.ip());
     let caller = Caller { actor: claims.subject.to_string(), address };
     Ok((claims, caller))
@@ -75,6 +90,24 @@ async fn answer<T>(call: impl Future<Output = Result<T, Error>>) -> Result<Respo
         Ok(Err(error)) => Err(status::status(error)),
         Err(_) => Err(proto::status::unavailable("Postgres", status::RETRY_AFTER)),
     }
+}
+
+/// Messages as they come.
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Chunks as messages, but for empty ones.
+fn messages<T: Send + 'static>(
+    chunks: impl Stream<Item = Result<Vec<u8>, Error>> + Send + 'static,
+    message: impl Fn(Vec<u8>) -> T + Send + 'static,
+) -> Messages<T> {
+    Box::pin(chunks.filter_map(move |chunk| {
+        let chunk = match chunk {
+            Ok(lines) if lines.is_empty() => None,
+            Ok(lines) => Some(Ok(message(lines))),
+            Err(error) => Some(Err(status::status(error))),
+        };
+        std::future::ready(chunk)
+    }))
 }
 
 /// The time of a call, as Postgres keeps it.

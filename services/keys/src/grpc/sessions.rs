@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use domain::WorkspaceId;
 use proto::{
     keys::{
-        ExchangeTokenRequest, ExchangeTokenResponse, ListSigningKeysRequest, ListSigningKeysResponse,
+        AcceptInvitationRequest, AcceptInvitationResponse, ExchangeTokenRequest, ExchangeTokenResponse,
+        ListSigningKeysRequest, ListSigningKeysResponse, ReauthenticateRequest, ReauthenticateResponse,
         RefreshRequest, RefreshResponse, SignInRequest, SignInResponse, SignOutRequest, SignOutResponse,
         sessions_service_server::SessionsService,
     },
     resource::{parse_workspace_name, workspace_name},
 };
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{Request, Response, Status};
 
 use super::{answer, now, wire};
@@ -37,17 +39,8 @@ impl SessionsService for Rpc {
         let request = request.into_inner();
         answer(async {
             let email = fields::email("email", &request.email)?;
-            if request.password.is_empty() || request.password.len() > PASSWORD_BYTES_MAX {
-                return Err(Error::invalid("password", "must have 1 to 1,024 bytes"));
-            }
-            let signed_in = self.sessions.sign_in(&email, request.password.into(), address, now()).await;
-            match &signed_in {
-                Ok(_) => self.metrics.signed_in(SignIn::Good),
-                Err(Error::Unauthenticated(_)) => self.metrics.signed_in(SignIn::Wrong),
-                Err(Error::Throttled { .. }) => self.metrics.signed_in(SignIn::Throttled),
-                Err(_) => {}
-            }
-            let signed_in = signed_in?;
+            let password = password(request.password)?;
+            let signed_in = self.counted(self.sessions.sign_in(&email, password, address, now()).await)?;
             Ok(SignInResponse {
                 session_token: signed_in.session_token.expose_secret().to_owned(),
                 access_token: Some(wire::access_token(signed_in.access)),
@@ -61,17 +54,54 @@ impl SessionsService for Rpc {
         let request = request.into_inner();
         answer(async {
             given("session_token", &request.session_token)?;
-            let workspace_id = Some(request.workspace.as_str())
-                .filter(|name| !name.is_empty())
-                .map(parse_workspace_name)
-                .transpose()
-                .map_err(|error| Error::invalid("workspace", error.to_string()))?;
-            let (access, workspace_id, email) =
-                self.sessions.refresh(&request.session_token, workspace_id, now()).await?;
+            let workspace_id = workspace(&request.workspace)?;
+            let refreshed = self.sessions.refresh(&request.session_token, workspace_id, now()).await?;
             Ok(RefreshResponse {
-                access_token: Some(wire::access_token(access)),
-                workspace: workspace_name(workspace_id),
-                email,
+                access_token: Some(wire::access_token(refreshed.access)),
+                workspace: workspace_name(refreshed.workspace_id),
+                email: refreshed.email,
+                role: wire::role(refreshed.role).into(),
+            })
+        })
+        .await
+    }
+
+    async fn reauthenticate(
+        &self,
+        request: Request<ReauthenticateRequest>,
+    ) -> Result<Response<ReauthenticateResponse>, Status> {
+        let address = request.remote_addr().map(|address| address.ip());
+        let request = request.into_inner();
+        answer(async {
+            given("session_token", &request.session_token)?;
+            let password = password(request.password)?;
+            let workspace_id = workspace(&request.workspace)?;
+            let again =
+                self.sessions.reauthenticate(&request.session_token, password, workspace_id, address, now());
+            let refreshed = self.counted(again.await)?;
+            Ok(ReauthenticateResponse {
+                access_token: Some(wire::access_token(refreshed.access)),
+                workspace: workspace_name(refreshed.workspace_id),
+            })
+        })
+        .await
+    }
+
+    async fn accept_invitation(
+        &self,
+        request: Request<AcceptInvitationRequest>,
+    ) -> Result<Response<AcceptInvitationResponse>, Status> {
+        let address = request.remote_addr().map(|address| address.ip());
+        let request = request.into_inner();
+        answer(async {
+            given("token", &request.token)?;
+            let password = password(request.password)?;
+            let accepted =
+                self.counted(self.sessions.accept(&request.token, password, address, now()).await)?;
+            Ok(AcceptInvitationResponse {
+                session_token: accepted.session_token.expose_secret().to_owned(),
+                access_token: Some(wire::access_token(accepted.access)),
+                workspace: workspace_name(accepted.workspace_id),
             })
         })
         .await
@@ -112,6 +142,35 @@ impl SessionsService for Rpc {
         })
         .await
     }
+}
+
+impl Rpc {
+    /// Counts what came of a password.
+    fn counted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        match &result {
+            Ok(_) => self.metrics.signed_in(SignIn::Good),
+            Err(Error::Unauthenticated(_)) => self.metrics.signed_in(SignIn::Wrong),
+            Err(Error::Throttled { .. }) => self.metrics.signed_in(SignIn::Throttled),
+            Err(_) => {}
+        }
+        result
+    }
+}
+
+fn password(text: String) -> Result<SecretString, Error> {
+    if text.is_empty() || text.len() > PASSWORD_BYTES_MAX {
+        return Err(Error::invalid("password", "must have 1 to 1,024 bytes"));
+    }
+    Ok(text.into())
+}
+
+/// The workspace that a request names, if it names one.
+fn workspace(name: &str) -> Result<Option<WorkspaceId>, Error> {
+    Some(name)
+        .filter(|name| !name.is_empty())
+        .map(parse_workspace_name)
+        .transpose()
+        .map_err(|error| Error::invalid("workspace", error.to_string()))
 }
 
 fn given(field: &'static str, text: &str) -> Result<(), Error> {

@@ -41,6 +41,9 @@ pub(super) fn status(error: Error) -> Status {
             "PEOPLE_ONLY",
             "a service token can not do this; sign in as a person with SessionsService.SignIn",
         ),
+        Error::NotAllowed(message) => status_of(Code::PermissionDenied, "ROLE_NOT_ALLOWED", message),
+        Error::Precondition { reason, message } => status_of(Code::FailedPrecondition, reason, message),
+        Error::AlreadyThere { reason, message } => status_of(Code::AlreadyExists, reason, message),
         Error::NotMember => {
             status_of(Code::PermissionDenied, "NOT_A_MEMBER", "the account is not in that workspace")
         }

@@ -1,5 +1,6 @@
 //! Conversions between the service's values and messages.
 
+use access::Role;
 use domain::{Environment, KeyId, WorkspaceId};
 use proto::{
     keys as pb,
@@ -60,13 +61,7 @@ pub(super) fn own_key(
     name: &str,
     claims: &access::Claims,
 ) -> Result<(WorkspaceId, KeyId), Status> {
-    let (workspace_id, key_id) =
-        resource::parse_key_name(name).map_err(|error| proto::status::invalid(field, error.to_string()))?;
-    if claims.owns(workspace_id) {
-        Ok((workspace_id, key_id))
-    } else {
-        Err(proto::status::not_found("key", name))
-    }
+    claims.own(field, "key", name, resource::parse_key_name)
 }
 
 /// A workspace.
@@ -75,6 +70,36 @@ pub(super) fn workspace(workspace: Workspace) -> pb::Workspace {
         name: workspace_name(workspace.workspace_id),
         display_name: workspace.display_name,
         create_time: Some(to_proto(workspace.create_time)),
+        audit_retention_days: workspace.settings.audit_retention_days,
+        disable_exposed_keys: workspace.settings.disable_exposed_keys,
+        keep_copies: workspace.settings.keep_copies,
+        suspend_time: workspace.suspend_time.map(to_proto),
+    }
+}
+
+/// A role of people.
+pub(super) fn role(role: Role) -> pb::Role {
+    match role {
+        Role::Owner => pb::Role::Owner,
+        Role::Admin => pb::Role::Admin,
+        Role::Member => pb::Role::Member,
+        Role::Viewer => pb::Role::Viewer,
+        Role::LogViewer => pb::Role::LogViewer,
+        Role::Service => pb::Role::Unspecified,
+    }
+}
+
+/// The role that a request names.
+pub(super) fn read_role(field: &'static str, value: i32) -> Result<Role, Error> {
+    match pb::Role::try_from(value) {
+        Ok(pb::Role::Owner) => Ok(Role::Owner),
+        Ok(pb::Role::Admin) => Ok(Role::Admin),
+        Ok(pb::Role::Member) => Ok(Role::Member),
+        Ok(pb::Role::Viewer) => Ok(Role::Viewer),
+        Ok(pb::Role::LogViewer) => Ok(Role::LogViewer),
+        Ok(pb::Role::Unspecified) | Err(_) => {
+            Err(Error::invalid(field, "must be ROLE_OWNER, _ADMIN, _MEMBER, _VIEWER or _LOG_VIEWER"))
+        }
     }
 }
 

@@ -1,22 +1,35 @@
 //! `keymeter.keys.v1.WorkspacesService`.
 
-use access::Verifier;
+use access::Claims;
+use domain::WorkspaceId;
 use proto::{
     keys::{
-        CreateWorkspaceRequest, GetWorkspaceRequest, ListWorkspacesRequest, ListWorkspacesResponse,
-        Workspace, workspaces_service_server::WorkspacesService,
+        CreateWorkspaceRequest, DeleteWorkspaceRequest, DeleteWorkspaceResponse, ExportWorkspaceRequest,
+        ExportWorkspaceResponse, GetWorkspaceRequest, ListWorkspacesRequest, ListWorkspacesResponse,
+        ResumeWorkspaceRequest, SuspendWorkspaceRequest, UpdateWorkspaceRequest, Workspace,
+        workspaces_service_server::WorkspacesService,
     },
     resource::parse_workspace_name,
+    timestamp::to_proto,
 };
 use tonic::{Request, Response, Status};
 
-use super::{answer, identify, now, required, wire};
-use crate::{error::Error, fields, page, workspaces::Workspaces};
+use super::{Messages, answer, identify, messages, now, required, wire};
+use crate::{
+    erasure,
+    error::Error,
+    export, fields, page,
+    store::Store,
+    workspaces::{Changes, Workspaces},
+};
+
+/// Days that an audit trail may be kept.
+const RETENTION_DAYS: std::ops::RangeInclusive<i32> = 30..=3_650;
 
 /// The service.
 pub(super) struct Rpc {
     pub(super) workspaces: Workspaces,
-    pub(super) verifier: Verifier,
+    pub(super) store: Store,
 }
 
 #[tonic::async_trait]
@@ -25,7 +38,7 @@ impl WorkspacesService for Rpc {
         &self,
         request: Request<CreateWorkspaceRequest>,
     ) -> Result<Response<Workspace>, Status> {
-        let (claims, caller) = identify(&self.verifier, &request)?;
+        let (claims, caller) = identify(&request)?;
         answer(async {
             let workspace = required("workspace", request.into_inner().workspace)?;
             let display_name = fields::display_name("workspace.display_name", &workspace.display_name)?;
@@ -38,7 +51,7 @@ impl WorkspacesService for Rpc {
         &self,
         request: Request<GetWorkspaceRequest>,
     ) -> Result<Response<Workspace>, Status> {
-        let (claims, _) = identify(&self.verifier, &request)?;
+        let (claims, _) = identify(&request)?;
         answer(async {
             let workspace_id = parse_workspace_name(&request.get_ref().name)
                 .map_err(|error| Error::invalid("name", error.to_string()))?;
@@ -51,13 +64,13 @@ impl WorkspacesService for Rpc {
         &self,
         request: Request<ListWorkspacesRequest>,
     ) -> Result<Response<ListWorkspacesResponse>, Status> {
-        let (claims, _) = identify(&self.verifier, &request)?;
+        let (claims, _) = identify(&request)?;
         let request = request.into_inner();
         answer(async {
             let size = page::size(request.page_size)?;
             let list = format!("workspaces of {}", claims.subject);
             let after = page::position::<(String, String)>(&list, &request.page_token)?
-                .map(|(name, id)| Ok::<_, Error>((name, id.parse().map_err(|_| damaged())?)))
+                .map(|(name, id)| Ok::<_, Error>((name, id.parse().map_err(|_| page::damaged())?)))
                 .transpose()?;
             let (found, last) = self.workspaces.list(&claims, after, size).await?;
             let next_page_token =
@@ -67,8 +80,97 @@ impl WorkspacesService for Rpc {
         })
         .await
     }
+
+    async fn update_workspace(
+        &self,
+        request: Request<UpdateWorkspaceRequest>,
+    ) -> Result<Response<Workspace>, Status> {
+        let (claims, caller) = identify(&request)?;
+        let UpdateWorkspaceRequest { workspace, update_mask } = request.into_inner();
+        let workspace = workspace.unwrap_or_default();
+        let workspace_id = own("workspace.name", &workspace.name, &claims)?;
+        answer(async {
+            let masked = [
+                ("display_name", !workspace.display_name.is_empty()),
+                ("audit_retention_days", workspace.audit_retention_days != 0),
+                ("disable_exposed_keys", false),
+                ("keep_copies", false),
+            ];
+            let [name, retention, exposed, copies] = fields::masked(update_mask.as_ref(), masked)?;
+            if retention && !RETENTION_DAYS.contains(&workspace.audit_retention_days) {
+                return Err(Error::invalid("workspace.audit_retention_days", "must be 30 to 3,650"));
+            }
+            let field = "workspace.display_name";
+            let display_name =
+                name.then(|| fields::display_name(field, &workspace.display_name)).transpose()?;
+            let changes = Changes {
+                display_name,
+                audit_retention_days: retention.then_some(workspace.audit_retention_days),
+                disable_exposed_keys: exposed.then_some(workspace.disable_exposed_keys),
+                keep_copies: copies.then_some(workspace.keep_copies),
+            };
+            Ok(wire::workspace(self.workspaces.update(workspace_id, changes, &caller, now()).await?))
+        })
+        .await
+    }
+
+    async fn suspend_workspace(
+        &self,
+        request: Request<SuspendWorkspaceRequest>,
+    ) -> Result<Response<Workspace>, Status> {
+        let (claims, caller) = identify(&request)?;
+        let workspace_id = own("name", &request.get_ref().name, &claims)?;
+        answer(async {
+            Ok(wire::workspace(self.workspaces.suspend(workspace_id, true, &caller, now()).await?))
+        })
+        .await
+    }
+
+    async fn resume_workspace(
+        &self,
+        request: Request<ResumeWorkspaceRequest>,
+    ) -> Result<Response<Workspace>, Status> {
+        let (claims, caller) = identify(&request)?;
+        let workspace_id = own("name", &request.get_ref().name, &claims)?;
+        answer(async {
+            Ok(wire::workspace(self.workspaces.suspend(workspace_id, false, &caller, now()).await?))
+        })
+        .await
+    }
+
+    type ExportWorkspaceStream = Messages<ExportWorkspaceResponse>;
+
+    async fn export_workspace(
+        &self,
+        request: Request<ExportWorkspaceRequest>,
+    ) -> Result<Response<Self::ExportWorkspaceStream>, Status> {
+        let (claims, caller) = identify(&request)?;
+        let workspace_id = own("name", &request.get_ref().name, &claims)?;
+        answer(async {
+            let chunks = export::export(self.store.clone(), workspace_id, &caller, now()).await?;
+            Ok(messages(chunks, |ndjson| ExportWorkspaceResponse { ndjson }))
+        })
+        .await
+    }
+
+    async fn delete_workspace(
+        &self,
+        request: Request<DeleteWorkspaceRequest>,
+    ) -> Result<Response<DeleteWorkspaceResponse>, Status> {
+        let (claims, caller) = identify(&request)?;
+        let request = request.into_inner();
+        let workspace_id = own("name", &request.name, &claims)?;
+        answer(async {
+            let now = now();
+            erasure::erase(&self.store, workspace_id, &request.display_name, &caller, now).await?;
+            Ok(DeleteWorkspaceResponse { delete_time: Some(to_proto(now)) })
+        })
+        .await
+    }
 }
 
-fn damaged() -> Error {
-    Error::invalid("page_token", "is damaged; start again without it")
+/// The caller's workspace by its name. Another one is not found.
+fn own(field: &str, name: &str, claims: &Claims) -> Result<WorkspaceId, Status> {
+    let parse = |name: &str| parse_workspace_name(name).map(|workspace_id| (workspace_id, ()));
+    Ok(claims.own(field, "workspace", name, parse)?.0)
 }

@@ -34,26 +34,27 @@ impl Tx {
         Ok(id.map(AccountId::from_uuid))
     }
 
-    /// Adds an account.
+    /// Adds an account; false if the address has one already.
     ///
     /// # Errors
-    /// If Postgres does not answer, or the address has one.
+    /// If Postgres does not answer.
     pub async fn add_account(
         &mut self,
         account_id: AccountId,
         email: &str,
         password_hash: &str,
         now: OffsetDateTime,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let sql =
-            "insert into accounts (account_id, email, password_hash, create_time) values ($1, $2, $3, $4)";
-        sqlx::query(sql)
+            "insert into accounts (account_id, email, password_hash, create_time) values ($1, $2, $3, $4)
+                   on conflict (email) do nothing";
+        let added = sqlx::query(sql)
             .bind(account_id.as_uuid())
             .bind(email)
             .bind(password_hash)
             .bind(now)
             .execute(&mut *self.inner)
             .await?;
-        Ok(())
+        Ok(added.rows_affected() == 1)
     }
 }

@@ -19,8 +19,8 @@ impl Store {
         now: OffsetDateTime,
         expire_time: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        let sql = "insert into sessions (token_hash, account_id, create_time, last_used_time, expire_time)
-                   values ($1, $2, $3, $3, $4)";
+        let sql = "insert into sessions (token_hash, account_id, create_time, authenticate_time, last_used_time, expire_time)
+                   values ($1, $2, $3, $3, $3, $4)";
         sqlx::query(sql)
             .bind(token_hash)
             .bind(account_id.as_uuid())
@@ -36,16 +36,34 @@ impl Store {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn session(&self, token_hash: &[u8]) -> Result<Option<Session>, StoreError> {
-        let sql = "select account_id, email, last_used_time, expire_time
+        let sql = "select account_id, email, last_used_time, expire_time, authenticate_time
                    from sessions join accounts using (account_id) where token_hash = $1";
-        let row: Option<(Uuid, String, OffsetDateTime, OffsetDateTime)> =
+        let row: Option<(Uuid, String, OffsetDateTime, OffsetDateTime, OffsetDateTime)> =
             sqlx::query_as(sql).bind(token_hash).fetch_optional(&self.pool).await?;
-        Ok(row.map(|(account_id, email, last_used_time, expire_time)| Session {
+        Ok(row.map(|(account_id, email, last_used_time, expire_time, authenticate_time)| Session {
             account_id: AccountId::from_uuid(account_id),
             email,
             last_used_time,
             expire_time,
+            authenticate_time,
         }))
+    }
+
+    /// Notes that a session's person has just given the password.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn authenticate_session(
+        &self,
+        token_hash: &[u8],
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        sqlx::query("update sessions set authenticate_time = $2, last_used_time = $2 where token_hash = $1")
+            .bind(token_hash)
+            .bind(now)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 
     /// Notes that a session was used.

@@ -4,7 +4,7 @@ use domain::{AccountId, WorkspaceId};
 use sqlx::Row as _;
 use time::OffsetDateTime;
 
-use super::{Store, StoreError, Tx};
+use super::{Store, StoreError, Tx, keys::OUTBOX_CHANNEL};
 use crate::seal::Wrapped;
 
 /// A tenant.
@@ -16,6 +16,28 @@ pub struct Workspace {
     pub display_name: String,
     /// When it was made.
     pub create_time: OffsetDateTime,
+    /// What its owners chose.
+    pub settings: Settings,
+    /// Since when edges refuse its keys.
+    pub suspend_time: Option<OffsetDateTime>,
+}
+
+/// What the owners of a workspace may choose, beside its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How many days the audit trail is kept.
+    pub audit_retention_days: i32,
+    /// Whether a key is disabled when a leak of it is reported.
+    pub disable_exposed_keys: bool,
+    /// Whether sealed copies of secrets are kept.
+    pub keep_copies: bool,
+}
+
+impl Default for Settings {
+    /// As the tables have it.
+    fn default() -> Self {
+        Self { audit_retention_days: 400, disable_exposed_keys: false, keep_copies: true }
+    }
 }
 
 impl Workspace {
@@ -24,49 +46,27 @@ impl Workspace {
             workspace_id: WorkspaceId::from_uuid(row.try_get("workspace_id")?),
             display_name: row.try_get("display_name")?,
             create_time: row.try_get("create_time")?,
+            settings: Settings {
+                audit_retention_days: row.try_get("audit_retention_days")?,
+                disable_exposed_keys: row.try_get("disable_exposed_keys")?,
+                keep_copies: row.try_get("keep_copies")?,
+            },
+            suspend_time: row.try_get("suspend_time")?,
         })
     }
 }
 
 impl Store {
-    /// One workspace.
+    /// One workspace, unless it was deleted.
     ///
     /// # Errors
     /// If Postgres does not answer.
     pub async fn workspace(&self, workspace_id: WorkspaceId) -> Result<Option<Workspace>, StoreError> {
-        let row = sqlx::query("select * from workspaces where workspace_id = $1")
+        let row = sqlx::query("select * from workspaces where workspace_id = $1 and delete_time is null")
             .bind(workspace_id.as_uuid())
             .fetch_optional(&self.pool)
             .await?;
         Ok(row.as_ref().map(Workspace::of).transpose()?)
-    }
-
-    /// Whether an account is in a workspace.
-    ///
-    /// # Errors
-    /// If Postgres does not answer.
-    pub async fn is_member(
-        &self,
-        account_id: AccountId,
-        workspace_id: WorkspaceId,
-    ) -> Result<bool, StoreError> {
-        let sql = "select exists (select from memberships where account_id = $1 and workspace_id = $2)";
-        Ok(sqlx::query_scalar(sql)
-            .bind(account_id.as_uuid())
-            .bind(workspace_id.as_uuid())
-            .fetch_one(&self.pool)
-            .await?)
-    }
-
-    /// The workspace that an account was in first; `None` if it is in none.
-    ///
-    /// # Errors
-    /// If Postgres does not answer.
-    pub async fn first_workspace(&self, account_id: AccountId) -> Result<Option<WorkspaceId>, StoreError> {
-        let sql = "select workspace_id from memberships where account_id = $1
-                   order by create_time, workspace_id limit 1";
-        let id = sqlx::query_scalar(sql).bind(account_id.as_uuid()).fetch_optional(&self.pool).await?;
-        Ok(id.map(WorkspaceId::from_uuid))
     }
 
     /// At most `limit` workspaces of an account by display name, those after `after` (display name and id).
@@ -155,24 +155,52 @@ impl Tx {
         Ok(())
     }
 
-    /// Makes an account an administrator of a workspace.
+    /// A workspace that is not deleted, held against changes of it and of its members until the end of the
+    /// transaction; keys go on.
+    ///
+    /// # Errors
+    /// If Postgres does not answer, or somebody else holds it too long.
+    pub async fn hold_workspace(
+        &mut self,
+        workspace_id: WorkspaceId,
+    ) -> Result<Option<Workspace>, StoreError> {
+        let sql =
+            "select * from workspaces where workspace_id = $1 and delete_time is null for no key update";
+        let row = sqlx::query(sql).bind(workspace_id.as_uuid()).fetch_optional(&mut *self.inner).await?;
+        Ok(row.as_ref().map(Workspace::of).transpose()?)
+    }
+
+    /// Writes the name, settings and suspension of a workspace.
     ///
     /// # Errors
     /// If Postgres does not answer.
-    pub async fn add_administrator(
-        &mut self,
-        account_id: AccountId,
-        workspace_id: WorkspaceId,
-        now: OffsetDateTime,
-    ) -> Result<(), StoreError> {
-        let sql = "insert into memberships (account_id, workspace_id, role, create_time)
-                   values ($1, $2, 'admin', $3)";
+    pub async fn write_workspace(&mut self, workspace: &Workspace) -> Result<(), StoreError> {
+        let sql = "update workspaces
+                   set display_name = $2, audit_retention_days = $3, disable_exposed_keys = $4,
+                       keep_copies = $5, suspend_time = $6
+                   where workspace_id = $1";
         sqlx::query(sql)
-            .bind(account_id.as_uuid())
-            .bind(workspace_id.as_uuid())
-            .bind(now)
+            .bind(workspace.workspace_id.as_uuid())
+            .bind(&workspace.display_name)
+            .bind(workspace.settings.audit_retention_days)
+            .bind(workspace.settings.disable_exposed_keys)
+            .bind(workspace.settings.keep_copies)
+            .bind(workspace.suspend_time)
             .execute(&mut *self.inner)
             .await?;
+        Ok(())
+    }
+
+    /// Puts all secrets of a workspace's living keys into the outbox, and wakes the relay at the commit.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn feed_workspace(&mut self, workspace_id: WorkspaceId) -> Result<(), StoreError> {
+        let sql = "insert into key_outbox (secret_id)
+                   select s.secret_id from secrets s join keys k using (key_id)
+                   where k.workspace_id = $1 and k.delete_time is null";
+        sqlx::query(sql).bind(workspace_id.as_uuid()).execute(&mut *self.inner).await?;
+        sqlx::query("select pg_notify($1, '')").bind(OUTBOX_CHANNEL).execute(&mut *self.inner).await?;
         Ok(())
     }
 

@@ -31,7 +31,7 @@ async fn others_check_tokens_offline() {
     let claims =
         eventually("the public keys", async || verifier.authenticate(&metadata(&run.admin)).ok()).await;
     assert_eq!(workspace_name(claims.workspace_id), run.workspace);
-    assert_eq!((claims.role, claims.scopes.len()), (Role::Admin, 0));
+    assert_eq!((claims.role, claims.scopes.len()), (Role::Owner, 0));
     assert!(claims.subject.to_string().starts_with("acc_"));
     let claims = verifier.authenticate(&metadata(&run.machine)).unwrap();
     assert_eq!(claims.role, Role::Service);

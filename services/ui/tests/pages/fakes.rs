@@ -149,7 +149,7 @@ impl Fakes {
     }
 
     /// As `enter`, for RPCs that want an access token of the parent's workspace.
-    fn admit<T>(&self, rpc: &'static str, request: &Request<T>, name: &str) -> Result<(), Status> {
+    pub(crate) fn admit<T>(&self, rpc: &'static str, request: &Request<T>, name: &str) -> Result<(), Status> {
         self.enter(rpc)?;
         let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         if !token.is_some_and(|token| token.starts_with("Bearer access-")) {
@@ -296,70 +296,6 @@ impl k::sessions_service_server::SessionsService for Fakes {
         &self,
         _: Request<k::ListSigningKeysRequest>,
     ) -> Result<Response<k::ListSigningKeysResponse>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-}
-
-#[tonic::async_trait]
-impl k::workspaces_service_server::WorkspacesService for Fakes {
-    async fn create_workspace(
-        &self,
-        _: Request<k::CreateWorkspaceRequest>,
-    ) -> Result<Response<k::Workspace>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    async fn get_workspace(
-        &self,
-        request: Request<k::GetWorkspaceRequest>,
-    ) -> Result<Response<k::Workspace>, Status> {
-        let name = request.get_ref().name.clone();
-        self.admit("GetWorkspace", &request, &name)?;
-        let display_name = "Acme".to_owned();
-        Ok(Response::new(k::Workspace { name, display_name, ..k::Workspace::default() }))
-    }
-
-    async fn list_workspaces(
-        &self,
-        _: Request<k::ListWorkspacesRequest>,
-    ) -> Result<Response<k::ListWorkspacesResponse>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    type ExportWorkspaceStream = tokio_stream::Empty<Result<k::ExportWorkspaceResponse, Status>>;
-
-    async fn update_workspace(
-        &self,
-        _: Request<k::UpdateWorkspaceRequest>,
-    ) -> Result<Response<k::Workspace>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    async fn suspend_workspace(
-        &self,
-        _: Request<k::SuspendWorkspaceRequest>,
-    ) -> Result<Response<k::Workspace>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    async fn resume_workspace(
-        &self,
-        _: Request<k::ResumeWorkspaceRequest>,
-    ) -> Result<Response<k::Workspace>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    async fn export_workspace(
-        &self,
-        _: Request<k::ExportWorkspaceRequest>,
-    ) -> Result<Response<Self::ExportWorkspaceStream>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    async fn delete_workspace(
-        &self,
-        _: Request<k::DeleteWorkspaceRequest>,
-    ) -> Result<Response<k::DeleteWorkspaceResponse>, Status> {
         Err(Status::unimplemented("pages have no use for it"))
     }
 }

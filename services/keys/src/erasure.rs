@@ -1,0 +1,146 @@
+//! How a workspace ends. The transaction that deletes it already lets edges refuse its keys; what is left is done
+//! here afterwards and again after a crash: its keys are deleted one by one, and the bucket `erasures` is told.
+
+use std::{convert::Infallible, time::Duration};
+
+use async_nats::jetstream::{self, kv};
+use domain::WorkspaceId;
+use prost::Message as _;
+use proto::{events as pb, nats::ERASURES_BUCKET, resource::workspace_name, timestamp::to_proto};
+use time::{OffsetDateTime, macros::datetime};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    caller::Caller,
+    error::Error,
+    fields,
+    lifecycle::Keys,
+    store::{Store, erasures::Erasure},
+};
+
+/// Nothing of a deleted workspace is ever wanted again, whenever a call with one of its keys comes. ClickHouse's
+/// times end in 2299.
+const FOR_EVER: OffsetDateTime = datetime!(2200-01-01 00:00 UTC);
+/// Between two looks at what is left to do.
+const EVERY: Duration = Duration::from_secs(1);
+/// Keys deleted between two looks.
+const KEYS_AT_ONCE: usize = 256;
+
+/// Deletes a workspace for good.
+///
+/// # Errors
+/// Not found; another name of display than the workspace's; Postgres.
+pub async fn erase(
+    store: &Store,
+    workspace_id: WorkspaceId,
+    display_name: &str,
+    caller: &Caller,
+    now: OffsetDateTime,
+) -> Result<(), Error> {
+    let name = workspace_name(workspace_id);
+    let mut tx = store.begin().await?;
+    let Some(held) = tx.hold_workspace(workspace_id).await? else {
+        return Err(Error::NotFound { what: "workspace", name });
+    };
+    if held.display_name != display_name {
+        return Err(Error::invalid("display_name", "must be the workspace's own; nothing was deleted"));
+    }
+    tx.feed_workspace(workspace_id).await?;
+    tx.stop_copies(workspace_id).await?;
+    tx.audit(workspace_id, "delete_workspace", &name, caller, now).await?;
+    tx.end_workspace(Erasure { workspace_id, up_to: FOR_EVER }, &caller.actor, now).await?;
+    tx.commit().await?;
+    tracing::info!(workspace.id = %workspace_id, actor = caller.actor, "workspace deleted");
+    Ok(())
+}
+
+/// Deletes the keys of deleted workspaces for as long as it is polled.
+pub async fn delete_keys(store: &Store, keys: &Keys) -> Infallible {
+    let mut said = false;
+    loop {
+        match delete_some(store, keys).await {
+            Ok(true) => said = false,
+            Ok(false) => tokio::time::sleep(EVERY).await,
+            Err(error) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(%error, "keys of a deleted workspace wait for their deletion; edges refuse them");
+                }
+                tokio::time::sleep(EVERY).await;
+            }
+        }
+    }
+}
+
+/// Whether there were any.
+async fn delete_some(store: &Store, keys: &Keys) -> Result<bool, Error> {
+    let orphans = store.orphans(KEYS_AT_ONCE).await?;
+    for orphan in &orphans {
+        let caller = Caller { actor: orphan.actor.clone(), address: None };
+        let now = fields::to_micros(OffsetDateTime::now_utc());
+        keys.delete((orphan.workspace_id, orphan.key_id), "", &caller, now).await?;
+    }
+    Ok(!orphans.is_empty())
+}
+
+/// Keeps the bucket told until `shutdown`: of what is new each second, of everything whenever the connection is
+/// new, since a NATS that was away may have forgotten.
+pub async fn relay(
+    store: Store,
+    context: jetstream::Context,
+    mut connected: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) {
+    let relaying = async {
+        let (mut all, mut said) = (true, false);
+        loop {
+            match tell(&store, &context, all).await {
+                Ok(()) => (all, said) = (false, false),
+                Err(error) => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::warn!(%error, "erasures wait to be told to the others");
+                    }
+                }
+            }
+            tokio::select! {
+                _ = connected.changed() => all = true,
+                () = tokio::time::sleep(EVERY) => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = relaying => {}
+    }
+}
+
+async fn tell(store: &Store, context: &jetstream::Context, all: bool) -> anyhow::Result<()> {
+    let erasures = store.erasures(all).await?;
+    if erasures.is_empty() {
+        return Ok(());
+    }
+    let bucket = match context.get_key_value(ERASURES_BUCKET).await {
+        Ok(bucket) => bucket,
+        Err(_) => context.create_key_value(config()).await?,
+    };
+    for erasure in erasures {
+        let key = erasure.workspace_id.to_string();
+        let value = message(erasure).encode_to_vec();
+        if bucket.get(key.as_str()).await?.as_deref() != Some(&value[..]) {
+            bucket.put(key, value.into()).await?;
+        }
+        store.relayed_erasure(erasure.workspace_id).await?;
+    }
+    Ok(())
+}
+
+fn config() -> kv::Config {
+    kv::Config { bucket: ERASURES_BUCKET.to_owned(), history: 1, ..kv::Config::default() }
+}
+
+fn message(erasure: Erasure) -> pb::Erasure {
+    pb::Erasure {
+        workspace_id: erasure.workspace_id.as_bytes().to_vec(),
+        up_to: Some(to_proto(erasure.up_to)),
+    }
+}
