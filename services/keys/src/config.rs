@@ -49,6 +49,8 @@ pub enum Command {
     Serve,
     /// Bring the tables of Postgres up to date, and end
     Migrate,
+    /// Print the public keys that edges check the key feed with (their --feed-keys-file), and end
+    FeedKeys,
     /// Make a first account, workspace and service token where they are missing, print them as JSON, and end
     Bootstrap(Bootstrap),
 }

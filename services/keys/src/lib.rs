@@ -12,6 +12,7 @@ pub mod activity;
 pub mod bootstrap;
 pub mod caller;
 pub mod config;
+pub mod edges;
 pub mod error;
 pub mod feed;
 pub mod fields;
@@ -22,6 +23,7 @@ pub mod metrics;
 pub mod nats;
 pub mod page;
 pub mod password;
+pub mod receipts;
 pub mod seal;
 pub mod sessions;
 pub mod signing;
@@ -32,8 +34,10 @@ pub mod token;
 pub mod workspaces;
 
 use config::Config;
+use edges::Edges;
 use lifecycle::Keys;
 use metrics::Metrics;
+use receipts::Receipts;
 use seal::Kek;
 use sessions::Sessions;
 use signing::{Signing, SigningCell};
@@ -60,7 +64,10 @@ pub async fn run(
     let (kek, signing, verifier) = (Arc::new(kek), Arc::new(SigningCell::new()), Verifier::default());
     let (postgres, nats) = (health.need("postgres"), health.need("nats"));
 
+    let edges = Edges::default();
+    let receipts = Receipts::new(store.clone(), edges.clone());
     let routes = grpc::routes(grpc::Parts {
+        receipts: receipts.clone(),
         keys: Keys::new(store.clone(), Arc::clone(&kek)),
         workspaces: Workspaces::new(store.clone(), Arc::clone(&kek)),
         sessions: Sessions::new(store.clone(), Arc::clone(&signing)),
@@ -81,10 +88,11 @@ pub async fn run(
         let never = CancellationToken::new();
         let opened = open(&store, &kek, &postgres, &never).await?;
         opened.teach(&verifier);
-        signing.get_or_init(|| opened);
+        let signing = signing.get_or_init(|| opened);
         tokio::join!(
             watch_postgres(&store, &postgres),
-            follow_nats(&store, config, &nats, &metrics, &never),
+            follow_nats(&store, signing, config, &nats, &metrics, &edges, &never),
+            receipts.follow_numbers(),
             sweep::run(store.clone(), never.clone()),
         );
         Ok::<(), anyhow::Error>(())
@@ -103,6 +111,20 @@ pub async fn run(
 /// If Postgres is away or refuses.
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     Ok(Store::new(&config.database_url)?.migrate().await?)
+}
+
+/// The public keys that edges check the feed with, one `kid base64` a line, newest first.
+///
+/// # Errors
+/// If Postgres is away, or the key-encryption key is not the one that sealed what it holds.
+pub async fn feed_keys(config: &Config) -> anyhow::Result<String> {
+    let store = Store::new(&config.database_url)?;
+    let signing = Signing::open(&store, &config.kek()?).await?;
+    store.close().await;
+    let line = |key: &proto::keys::SigningKey| {
+        format!("{} {}\n", key.kid, data_encoding::BASE64.encode(&key.public_key))
+    };
+    Ok(signing.public().iter().map(line).collect())
 }
 
 /// Tables and signing keys, however long Postgres takes to come.
@@ -130,16 +152,26 @@ async fn open(
 
 async fn follow_nats(
     store: &Store,
+    signing: &Signing,
     config: &Config,
     need: &Need,
     metrics: &Metrics,
+    edges: &Edges,
     shutdown: &CancellationToken,
 ) {
     let Some(connection) = nats::connect(&config.nats_url, need, shutdown).await else { return };
     let nats::Connection { context, connected } = connection;
+    let parts = feed::Parts {
+        store,
+        signing,
+        context: context.clone(),
+        nats: need.clone(),
+        metrics: metrics.clone(),
+    };
     tokio::join!(
-        feed::run(store.clone(), context.clone(), connected, need.clone(), metrics.clone(), shutdown.clone()),
-        activity::run(store.clone(), context, metrics.clone(), shutdown.clone()),
+        feed::run(parts, connected, shutdown.clone()),
+        edges.follow(&context),
+        activity::run(store.clone(), context.clone(), metrics.clone(), shutdown.clone()),
     );
 }
 

@@ -16,6 +16,7 @@ async fn main() -> anyhow::Result<()> {
     match config.command.take().unwrap_or_default() {
         Command::Serve => serve(&config).await,
         Command::Migrate => keys::migrate(&config).await,
+        Command::FeedKeys => Ok(write!(std::io::stdout(), "{}", keys::feed_keys(&config).await?)?),
         Command::Bootstrap(asked) => bootstrap(&config, &asked).await,
     }
 }

@@ -1,12 +1,12 @@
-//! The key that access tokens are signed with: made at the first start, kept sealed in Postgres.
+//! The key that access tokens and the key feed are signed with: made at the first start, kept sealed in Postgres.
 
 use access::{Claims, Signer, Verifier};
 use anyhow::Context as _;
 use aws_lc_rs::{
     rand::SystemRandom,
-    signature::{Ed25519KeyPair, KeyPair as _},
+    signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
 };
-use proto::keys as pb;
+use proto::{keys as pb, nats::signed_bytes};
 use time::OffsetDateTime;
 
 use crate::{
@@ -19,7 +19,18 @@ use crate::{
 /// What access tokens are signed and checked with, once Postgres gave it.
 pub struct Signing {
     signer: Signer,
+    kid: String,
+    pair: Ed25519KeyPair,
     public: Vec<pb::SigningKey>,
+}
+
+/// A signature and the name of the key that made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// As in [`Signing::public`].
+    pub kid: String,
+    /// Ed25519, 64 bytes.
+    pub bytes: Vec<u8>,
 }
 
 /// An access token and when it ends.
@@ -46,9 +57,11 @@ impl Signing {
             kek.open_data_key(workspace_id, &wrapped).context(wrong)?;
         }
         let signer = Signer::new(&newest.kid, &pkcs8)?;
+        let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).context("the signing key is none")?;
+        let kid = newest.kid.clone();
         let public =
             keys.into_iter().map(|key| pb::SigningKey { kid: key.kid, public_key: key.public_key }).collect();
-        Ok(Self { signer, public })
+        Ok(Self { signer, kid, pair, public })
     }
 
     /// The public keys, newest first.
@@ -68,6 +81,24 @@ impl Signing {
         // A token's end is a whole second.
         let expire_time = claims.expires.truncate_to_second();
         Issued { token: self.signer.sign(claims, now), expire_time }
+    }
+}
+
+impl Signing {
+    /// Signs a message that is no access token, for one purpose only (see [`signed_bytes`]).
+    #[must_use]
+    pub fn sign(&self, purpose: &str, message: &[u8]) -> Signature {
+        let bytes = self.pair.sign(&signed_bytes(purpose, message)).as_ref().to_vec();
+        Signature { kid: self.kid.clone(), bytes }
+    }
+
+    /// Whether one of our keys signed that message for that purpose.
+    #[must_use]
+    pub fn verifies(&self, purpose: &str, message: &[u8], kid: &str, signature: &[u8]) -> bool {
+        self.public.iter().filter(|key| key.kid == kid).any(|key| {
+            let key = UnparsedPublicKey::new(&ED25519, &key.public_key);
+            key.verify(&signed_bytes(purpose, message), signature).is_ok()
+        })
     }
 }
 

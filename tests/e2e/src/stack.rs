@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use parts::{ClickHouse, Nats, Postgres, Service, free_port};
 use prost::Message as _;
 use proto::{
-    events::{EdgeHeartbeat, KeyFeedEntry},
+    events::{EdgeHeartbeat, KeyFeedEntry, SignedFeedMessage},
     keys::{
         CreateKeyRequest, DeleteKeyRequest, ExchangeTokenRequest, Key,
         keys_service_client::KeysServiceClient, sessions_service_client::SessionsServiceClient,
@@ -83,6 +83,8 @@ impl Stack {
         let ports = Ports::free();
         let keys_environment = keys_environment(&ports, &postgres.url(), &nats.url(), folder.path());
         let (workspace, service_token) = bootstrap(&keys_environment, folder.path()).await;
+        fs::write(folder.path().join("feed-keys"), run("keys", &["feed-keys"], &keys_environment).await)
+            .unwrap();
         let keys = spawn("keys", &keys_environment).await;
         let edge = spawn("edge", &edge_environment(&ports, &nats.url(), &api.url(), folder.path())).await;
         let ingest = spawn("ingest", &ingest_environment(&ports, &nats.url(), &clickhouse.url())).await;
@@ -170,7 +172,8 @@ impl Stack {
         let feed = jetstream.get_key_value(proto::nats::KEYS_BY_HASH_BUCKET).await.unwrap();
         let edges = jetstream.get_key_value(proto::nats::EDGES_BUCKET).await.unwrap();
         parts::eventually("the edge has applied the key", async || {
-            let entry = KeyFeedEntry::decode(feed.get(hash.as_str()).await.ok()??).unwrap();
+            let signed = SignedFeedMessage::decode(feed.get(hash.as_str()).await.ok()??).unwrap();
+            let entry = KeyFeedEntry::decode(signed.message.as_slice()).unwrap();
             let mut names = edges.keys().await.ok()?;
             let edge = names.next().await?.ok()?;
             let heartbeat = EdgeHeartbeat::decode(edges.get(edge).await.ok()??).unwrap();
@@ -229,6 +232,7 @@ fn edge_environment(ports: &Ports, nats: &str, upstream: &str, folder: &Path) ->
         ("KEYMETER_EDGE_UPSTREAM_URL", upstream.to_owned()),
         ("KEYMETER_EDGE_NATS_URL", nats.to_owned()),
         ("KEYMETER_EDGE_SPOOL_DIR", folder.join("spool").display().to_string()),
+        ("KEYMETER_EDGE_FEED_KEYS_FILE", folder.join("feed-keys").display().to_string()),
     ]
 }
 
@@ -265,6 +269,14 @@ async fn spawn(name: &str, environment: &Environment) -> Service {
     Service::spawn(name, &environment).await
 }
 
+/// Runs a command to its end; what it printed.
+async fn run(name: &str, arguments: &[&str], environment: &Environment) -> String {
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut command = Service::spawn_with(name, arguments, &environment);
+    assert!(command.wait().await.success(), "{}", command.log());
+    command.log()
+}
+
 /// Makes the administrator, the workspace and its service token; returns the workspace's name and the token.
 async fn bootstrap(environment: &Environment, folder: &Path) -> (String, String) {
     let (password, token) = (folder.join("password"), folder.join("service-token"));
@@ -281,10 +293,7 @@ async fn bootstrap(environment: &Environment, folder: &Path) -> (String, String)
         "--service-token-file",
         &token,
     ];
-    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let mut command = Service::spawn_with("keys", &arguments, &environment);
-    assert!(command.wait().await.success(), "{}", command.log());
-    let log = command.log();
+    let log = run("keys", &arguments, environment).await;
     let line =
         log.lines().find(|line| line.contains("workspace_id")).expect("bootstrap prints one JSON line");
     let made: serde_json::Value = serde_json::from_str(line).unwrap();

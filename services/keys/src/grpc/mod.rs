@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
-    caller::Caller, error::Error, fields, lifecycle::Keys, metrics::Metrics, sessions::Sessions,
-    signing::SigningCell, workspaces::Workspaces,
+    caller::Caller, error::Error, fields, lifecycle::Keys, metrics::Metrics, receipts::Receipts,
+    sessions::Sessions, signing::SigningCell, workspaces::Workspaces,
 };
 
 mod keys;
@@ -43,6 +43,8 @@ pub struct Parts {
     pub signing: Arc<SigningCell>,
     /// Checks access tokens.
     pub verifier: Verifier,
+    /// Says which edges refuse what was withdrawn.
+    pub receipts: Receipts,
     /// Counts.
     pub metrics: Metrics,
 }
@@ -50,10 +52,11 @@ pub struct Parts {
 /// The three services.
 #[must_use]
 pub fn routes(parts: Parts) -> Routes {
-    let Parts { keys, workspaces, sessions, signing, verifier, metrics } = parts;
+    let Parts { keys, workspaces, sessions, signing, verifier, receipts, metrics } = parts;
     Routes::new(KeysServiceServer::new(keys::Rpc {
         keys,
         verifier: verifier.clone(),
+        receipts,
         metrics: metrics.clone(),
     }))
     .add_service(WorkspacesServiceServer::new(workspaces::Rpc { workspaces, verifier }))

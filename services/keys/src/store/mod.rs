@@ -13,6 +13,7 @@ use sqlx::{
 pub mod accounts;
 pub mod activity;
 pub mod audit;
+pub mod feed;
 pub mod idempotency;
 pub mod keys;
 pub mod outbox;
