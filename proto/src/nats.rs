@@ -42,6 +42,37 @@ pub const KEYS_BY_HASH_BUCKET: &str = "keys_by_hash";
 pub const FEED_HEAD_KEY: &str = "head";
 /// Bucket from the number of a part to `FeedSnapshot` as a `SignedFeedMessage`.
 pub const KEYS_SNAPSHOT_BUCKET: &str = "keys_snapshot";
+/// How many parts a snapshot has. A value of NATS holds 1 MiB unless it is told otherwise: some 7 million keys.
+pub const SNAPSHOT_PARTS: u16 = 1024;
+
+/// The part that holds a secret: the first 10 bits of its hash.
+#[must_use]
+pub fn snapshot_part_of(hash: &domain::SecretHash) -> u16 {
+    let [high, low, ..] = *hash.as_bytes();
+    u16::from_be_bytes([high, low]) / (u16::MAX / SNAPSHOT_PARTS + 1)
+}
+
+/// What the signature of `FeedHead` is for.
+pub const FEED_HEAD_PURPOSE: &str = "keymeter feed head";
+
+/// What the signature of `KeyFeedEntry` under a key of [`KEYS_BY_HASH_BUCKET`] is for.
+#[must_use]
+pub fn feed_entry_purpose(key: &str) -> String {
+    format!("keymeter feed entry {key}")
+}
+
+/// What the signature of `FeedSnapshot` under a key of [`KEYS_SNAPSHOT_BUCKET`] is for.
+#[must_use]
+pub fn feed_snapshot_purpose(key: &str) -> String {
+    format!("keymeter feed snapshot {key}")
+}
+
+/// What is signed: the purpose, a zero byte, the message. So no message passes for one of another purpose.
+#[must_use]
+pub fn signed_bytes(purpose: &str, message: &[u8]) -> Vec<u8> {
+    [purpose.as_bytes(), &[0], message].concat()
+}
+
 /// Subject of core NATS with `FeedAck`.
 pub const FEED_ACKS_SUBJECT: &str = "feed_acks";
 /// Bucket from a workspace's id to `Erasure`; keys or ingest creates it, whichever comes first.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::{
     self,
     consumer::{DeliverPolicy, push::OrderedConfig},
-    stream::Info,
+    stream::{Info, Stream},
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -22,10 +22,11 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is heard of a bucket.
 #[derive(Debug)]
 pub(crate) enum Update<'a> {
-    /// The newest value of a key.
-    Entry(&'a str, Bytes),
-    /// Everything that was in the bucket at this moment has been delivered. Repeated while that stays so.
-    Current(Instant),
+    /// The newest value of a key, and its sequence in the bucket.
+    Entry(&'a str, Bytes, u64),
+    /// Everything that was in the bucket at this moment has been delivered, up to this sequence. Repeated while
+    /// that stays so.
+    Current(Instant, u64),
 }
 
 /// Why a bucket can no longer be followed.
@@ -45,30 +46,46 @@ pub(crate) enum FollowError {
     /// Changes are there and do not arrive.
     #[error("bucket {0} does not deliver its changes")]
     Stalled(String),
+    /// It is not what its writer left.
+    #[error("bucket {0} does not hold what its writer says: waiting until that is put right")]
+    Doubtful(String),
 }
 
-/// Follows the keys that match `keys` (`>` for all) until that is no longer possible. A key that was deleted
-/// from the bucket keeps its last value here.
+/// The stream of a bucket.
 ///
 /// # Errors
-/// Always, in the end: see [`FollowError`].
+/// If it is not there.
+pub(crate) async fn stream(jetstream: &jetstream::Context, bucket: &str) -> Result<Stream, FollowError> {
+    let stream = jetstream.get_stream(format!("KV_{bucket}")).await;
+    stream.map_err(|error| unavailable(bucket, &error))
+}
+
+/// That a bucket cannot be used now.
+pub(crate) fn unavailable(bucket: &str, reason: &dyn std::fmt::Display) -> FollowError {
+    FollowError::Unavailable { bucket: bucket.into(), reason: reason.to_string() }
+}
+
+/// Follows the keys that match `keys` (`>` for all) until that is no longer possible: what is there after sequence
+/// `after`, then each change. A key that was deleted from the bucket keeps its last value here.
+///
+/// # Errors
+/// Always, in the end: see [`FollowError`]; also what `on` returns.
 pub(crate) async fn follow(
     jetstream: &jetstream::Context,
     bucket: &str,
     keys: &str,
-    mut on: impl FnMut(Update<'_>),
+    after: u64,
+    mut on: impl FnMut(Update<'_>) -> Result<(), FollowError>,
 ) -> Result<(), FollowError> {
-    let unavailable = |reason: &dyn std::fmt::Display| FollowError::Unavailable {
-        bucket: bucket.into(),
-        reason: reason.to_string(),
-    };
+    let unavailable = |reason: &dyn std::fmt::Display| unavailable(bucket, reason);
     let prefix = format!("$KV.{bucket}.");
-    let stream = jetstream.get_stream(format!("KV_{bucket}")).await.map_err(|error| unavailable(&error))?;
+    let stream = stream(jetstream, bucket).await?;
     let first = stream.cached_info().clone();
     let config = OrderedConfig {
         deliver_subject: jetstream.client().new_inbox(),
         filter_subject: format!("{prefix}{keys}"),
-        deliver_policy: DeliverPolicy::LastPerSubject,
+        // A bucket keeps one value of each key, so this is all of them.
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
         ..Default::default()
     };
     let consumer = stream.create_consumer(config).await.map_err(|error| unavailable(&error))?;
@@ -92,7 +109,7 @@ pub(crate) async fn follow(
                     probes.reset_immediately();
                 }
                 if let Some(key) = message.subject.strip_prefix(&prefix).filter(|_| !is_removal(&message)) {
-                    on(Update::Entry(key, message.payload.clone()));
+                    on(Update::Entry(key, message.payload.clone(), info.stream_sequence))?;
                 }
             }
             _ = probes.tick() => {
@@ -103,7 +120,7 @@ pub(crate) async fn follow(
                     return Err(FollowError::Replaced(bucket.into()));
                 }
                 if progress.is_current(&info, asked_at) {
-                    on(Update::Current(asked_at));
+                    on(Update::Current(asked_at, info.state.last_sequence))?;
                 } else if progress.is_stalled(asked_at) {
                     return Err(FollowError::Stalled(bucket.into()));
                 }

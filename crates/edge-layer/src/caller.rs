@@ -1,6 +1,6 @@
 //! What a request tells about who made it: address, agent, own id, trace. All of it is bounded. Pure.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::USER_AGENT};
 
@@ -16,16 +16,6 @@ const TEXT_BYTES_MAX: usize = 256;
 /// unknown, `::`.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
-
-/// The address as IPv6; IPv4 as `::ffff:a.b.c.d`.
-#[must_use]
-pub(crate) fn client_ip(peer: Option<&Peer>) -> Ipv6Addr {
-    match peer.map(|peer| peer.0.ip()) {
-        Some(IpAddr::V4(ip)) => ip.to_ipv6_mapped(),
-        Some(IpAddr::V6(ip)) => ip,
-        None => Ipv6Addr::UNSPECIFIED,
-    }
-}
 
 /// The client's own request id; empty if it sent none.
 #[must_use]
@@ -97,13 +87,5 @@ mod tests {
         headers.insert(X_REQUEST_ID, HeaderValue::from_bytes("é".repeat(200).as_bytes()).unwrap());
         assert_eq!(user_agent(&headers), "\u{fffd}".repeat(85));
         assert_eq!(client_request_id(&headers), "é".repeat(128));
-    }
-
-    #[test]
-    fn addresses_are_ipv6() {
-        let peer = |text: &str| client_ip(Some(&Peer(text.parse().unwrap())));
-        assert_eq!(peer("127.0.0.1:1").to_string(), "::ffff:127.0.0.1");
-        assert_eq!(peer("[2001:db8::1]:1").to_string(), "2001:db8::1");
-        assert_eq!(client_ip(None), Ipv6Addr::UNSPECIFIED);
     }
 }

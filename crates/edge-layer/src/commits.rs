@@ -20,17 +20,20 @@ pub(crate) async fn run(
 ) -> Result<(), FollowError> {
     is_current.send_replace(false);
     let keys = nats::edge_commit_keys(&spool.edge_id().to_string());
-    follow(&jetstream, nats::EDGE_COMMITS_BUCKET, &keys, |update| match update {
-        Update::Entry(key, value) => match (stream(key), pb::EdgeCommit::decode(value)) {
-            (Some(stream), Ok(commit)) => {
-                let runs = commit.committed.iter().map(|range| (range.first_seq, range.last_seq));
-                spool.commit(stream, &runs.collect::<Intervals>());
+    follow(&jetstream, nats::EDGE_COMMITS_BUCKET, &keys, 0, |update| {
+        match update {
+            Update::Entry(key, value, _) => match (stream(key), pb::EdgeCommit::decode(value)) {
+                (Some(stream), Ok(commit)) => {
+                    let runs = commit.committed.iter().map(|range| (range.first_seq, range.last_seq));
+                    spool.commit(stream, &runs.collect::<Intervals>());
+                }
+                _ => tracing::warn!(key, "a commit cannot be read; the spool keeps its events"),
+            },
+            Update::Current(..) => {
+                is_current.send_replace(true);
             }
-            _ => tracing::warn!(key, "a commit cannot be read; the spool keeps its events"),
-        },
-        Update::Current(_) => {
-            is_current.send_replace(true);
         }
+        Ok(())
     })
     .await
 }

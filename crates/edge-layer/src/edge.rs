@@ -10,16 +10,20 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    ack,
     capture::Recorder,
     commits,
     feed::{self, FeedState},
+    feed_keys::FeedKeys,
     heartbeat,
     key_table::KeyTable,
     layer::{EdgeLayer, Shared},
     link::Link,
     metrics::Metrics,
+    network::Network,
     publish,
     route::Routes,
+    scopes::RequiredScopes,
     spool::{self, Limits, Spool},
     verdict::Feed,
 };
@@ -48,6 +52,12 @@ pub struct Settings {
     pub region: String,
     /// After how long without a live key feed every call is refused.
     pub feed_lost_after: Duration,
+    /// What the key feed is checked with.
+    pub feed_keys: FeedKeys,
+    /// Which scope a route requires.
+    pub required_scopes: RequiredScopes,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// Why an edge cannot start.
@@ -108,9 +118,11 @@ impl Edge {
             recorder: Arc::new(recorder),
             routes: Routes::default(),
             region: settings.region,
+            required_scopes: settings.required_scopes,
+            trusted_proxies: settings.trusted_proxies,
         });
         let mut edge = Self { shared, spool, link, stop: CancellationToken::new(), tasks: JoinSet::new() };
-        edge.spawn_tasks();
+        edge.spawn_tasks(settings.feed_keys);
         Ok(edge)
     }
 
@@ -163,9 +175,20 @@ impl Edge {
         timeout(within, poll).await.is_ok()
     }
 
-    fn spawn_tasks(&mut self) {
+    fn spawn_tasks(&mut self, feed_keys: FeedKeys) {
         let (link, stop) = (self.link.clone(), self.stop.clone());
-        self.tasks.spawn(feed::run(link, self.shared.table.clone(), self.shared.feed.clone(), stop));
+        let (table, feed) = (self.shared.table.clone(), self.shared.feed.clone());
+        self.tasks.spawn(feed::run(link, feed_keys, table, feed, stop));
+
+        let (link, stop, edge_id) = (self.link.clone(), self.stop.clone(), self.spool.edge_id());
+        let feed = self.shared.feed.clone();
+        self.tasks.spawn(async move {
+            let work = |jetstream| {
+                let acks = ack::run(jetstream, edge_id, feed.clone());
+                async move { acks.await.map(|never| match never {}) }
+            };
+            link.on_each_connection("acknowledge the key feed", &stop, work).await;
+        });
 
         let are_commits_current = Arc::new(watch::Sender::new(false));
         let commits_current = are_commits_current.subscribe();

@@ -1,4 +1,4 @@
-//! The key feed: fills the key table from NATS and knows how current it is.
+//! How current the key table is, and what keeps it so.
 
 use std::{
     sync::{
@@ -8,23 +8,16 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::Context;
-use bytes::Bytes;
-use domain::SecretHash;
-use prost::Message as _;
-use proto::{events as pb, nats};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bucket::{FollowError, Update, follow},
-    key_table::{KeyEntry, KeyTable},
+    feed_keys::FeedKeys,
+    fill::{self, Place},
+    key_table::KeyTable,
     link::Link,
     verdict::Feed,
 };
-
-/// Most entries of a snapshot that wait to be merged.
-const MERGE_ENTRIES: usize = 50_000;
 
 /// How current the key table is.
 #[derive(Debug)]
@@ -35,13 +28,20 @@ pub(crate) struct FeedState {
     /// snapshot.
     current_at: AtomicU64,
     version: AtomicU64,
+    applied: Notify,
 }
 
 impl FeedState {
     /// Nothing heard yet; a table that was not current for `lost_after` is of no use.
     #[must_use]
     pub(crate) fn new(lost_after: Duration) -> Self {
-        Self { began: Instant::now(), lost_after, current_at: AtomicU64::new(0), version: AtomicU64::new(0) }
+        Self {
+            began: Instant::now(),
+            lost_after,
+            current_at: AtomicU64::new(0),
+            version: AtomicU64::new(0),
+            applied: Notify::new(),
+        }
     }
 
     /// What the edge may rely on now.
@@ -61,66 +61,44 @@ impl FeedState {
         Some(self.began.elapsed().saturating_sub(Duration::from_millis(at)))
     }
 
-    /// The highest feed version in the table.
+    /// After how long without a live feed the table is of no use.
+    #[must_use]
+    pub(crate) const fn lost_after(&self) -> Duration {
+        self.lost_after
+    }
+
+    /// The feed version up to which everything is in the table; 0 before the first snapshot.
     #[must_use]
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Relaxed)
     }
 
-    fn is_current_at(&self, at: Instant) {
+    /// Waits until the version has grown since the last time.
+    pub(crate) async fn applied(&self) {
+        self.applied.notified().await;
+    }
+
+    pub(crate) fn has_applied(&self, version: u64) {
+        if self.version.fetch_max(version, Relaxed) < version {
+            self.applied.notify_one();
+        }
+    }
+
+    pub(crate) fn is_current_at(&self, at: Instant) {
         let millis = u64::try_from((at - self.began).as_millis()).unwrap_or(u64::MAX - 1);
         self.current_at.fetch_max(millis + 1, Relaxed);
     }
 }
 
-/// Fills `table` and keeps `state`, on one connection after the other.
-pub(crate) async fn run(link: Link, table: Arc<KeyTable>, state: Arc<FeedState>, stop: CancellationToken) {
-    let work = |jetstream| fill(jetstream, table.clone(), state.clone());
+/// Fills `table` with what `keys` signed and keeps `state`, on one connection after the other.
+pub(crate) async fn run(
+    link: Link,
+    keys: FeedKeys,
+    table: Arc<KeyTable>,
+    state: Arc<FeedState>,
+    stop: CancellationToken,
+) {
+    let target = Arc::new(fill::Target { keys, table, state, place: Place::default() });
+    let work = |jetstream| fill::run(jetstream, target.clone());
     link.on_each_connection("follow the key feed", &stop, work).await;
-}
-
-async fn fill(jetstream: Context, table: Arc<KeyTable>, state: Arc<FeedState>) -> Result<(), FollowError> {
-    // Merged in large pieces until all of it is in: a merge copies a part of the table.
-    let mut snapshot = Some(Vec::new());
-    let mut newest = 0;
-    follow(&jetstream, nats::KEYS_BY_HASH_BUCKET, ">", |update| match update {
-        Update::Entry(key, value) => {
-            let Some((hash, entry, version)) = read(key, &value) else { return };
-            newest = newest.max(version);
-            if let Some(entries) = &mut snapshot {
-                entries.push((hash, entry));
-                if entries.len() >= MERGE_ENTRIES {
-                    table.merge(entries.drain(..));
-                }
-            } else {
-                table.merge([(hash, entry)]);
-                state.version.fetch_max(newest, Relaxed);
-            }
-        }
-        Update::Current(at) => {
-            table.merge(snapshot.take().into_iter().flatten());
-            state.version.fetch_max(newest, Relaxed);
-            if state.age().is_none() {
-                tracing::info!(feed.version = newest, "the first snapshot of the keys is in");
-            }
-            state.is_current_at(at);
-        }
-    })
-    .await
-}
-
-fn read(key: &str, value: &Bytes) -> Option<(SecretHash, KeyEntry, u64)> {
-    let hash = SecretHash::from_hex(key);
-    let entry = pb::KeyFeedEntry::decode(value.as_ref()).map_err(|_| "the encoding");
-    match (hash, entry.and_then(|entry| Ok((KeyEntry::try_from(&entry)?, entry.feed_version)))) {
-        (Some(hash), Ok((entry, version))) => Some((hash, entry, version)),
-        (None, _) => {
-            tracing::warn!("the key feed has an entry whose name is no hash");
-            None
-        }
-        (_, Err(field)) => {
-            tracing::warn!(field, "the key feed has an entry that cannot be read; the key stays as it was");
-            None
-        }
-    }
 }

@@ -63,7 +63,7 @@ async fn beat(
         sent_at: Some(timestamp::to_proto(OffsetDateTime::now_utc())),
         clear_until: Some(timestamp::to_proto(clearance.until)),
         positions: clearance.positions.iter().map(position).collect(),
-        ..pb::EdgeHeartbeat::default()
+        feed_lost_after_ms: u32::try_from(feed.lost_after().as_millis()).unwrap_or(u32::MAX),
     };
     bucket.put(&heartbeat.edge_id, heartbeat.encode_to_vec().into()).await?;
     Ok(())

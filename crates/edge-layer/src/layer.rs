@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     error::Error as StdError,
     future::Future,
+    net::Ipv6Addr,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
@@ -26,9 +27,11 @@ use crate::{
     credential,
     feed::FeedState,
     key_table::{KeyEntry, KeyTable},
+    network::{self, Network},
     problem::Problem,
     route::{self, Routes, cut},
-    verdict::{Verdict, decide},
+    scopes::RequiredScopes,
+    verdict::{Asked, Verdict, decide},
 };
 
 /// Longest method kept, in bytes.
@@ -57,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) routes: Routes,
     pub(crate) region: String,
+    pub(crate) required_scopes: RequiredScopes,
+    pub(crate) trusted_proxies: Vec<Network>,
 }
 
 /// Puts verification and capture before a service. The inner service is asked only for admitted calls, without
@@ -129,17 +134,26 @@ impl Shared {
         O: Body<Data = Bytes>,
         O::Error: Into<BoxError>,
     {
-        let verdict = match credential::extract(request.headers()) {
-            Ok(hash) => decide(self.table.get(&hash), self.feed.feed(), arrival.at),
+        let hash = match credential::extract(request.headers()) {
+            Ok(hash) => hash,
             Err(error) => return self.refuse(Problem::Credential(error), arrival.id),
         };
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+        let client = network::client(peer, request.headers(), &self.trusted_proxies);
+        let scope = self.required_scopes.of(request.method().as_str(), request.uri().path());
+        let asked = Asked { at: arrival.at, client, scope };
+        let verdict = decide(self.table.get(&hash), self.feed.feed(), asked);
         let (entry, denial) = match verdict {
             Verdict::Admit(entry) => (entry, None),
             Verdict::Refuse(entry, denial) => (entry, Some(denial)),
             Verdict::Unknown => return self.refuse(Problem::UnknownKey, arrival.id),
             Verdict::Unsure => return self.refuse(Problem::KeysUnavailable, arrival.id),
         };
-        let call = Call::begin(self.recorder.clone(), self.event(&request, &entry, arrival), arrival.started);
+        let call = Call::begin(
+            self.recorder.clone(),
+            self.event(&request, &entry, client, arrival),
+            arrival.started,
+        );
         let answer = match denial {
             Some(denial) => Answer::refusal(denial, arrival.id),
             None => {
@@ -162,7 +176,13 @@ impl Shared {
         finish(problem.response(id).map(Either::Right), None, id)
     }
 
-    fn event<I>(&self, request: &Request<I>, entry: &KeyEntry, arrival: Arrival) -> RequestEvent {
+    fn event<I>(
+        &self,
+        request: &Request<I>,
+        entry: &KeyEntry,
+        client: Option<Ipv6Addr>,
+        arrival: Arrival,
+    ) -> RequestEvent {
         let headers = request.headers();
         let path = redact(request.uri().path());
         let path = cut(&path, domain::event::PATH_BYTES_MAX);
@@ -186,7 +206,7 @@ impl Shared {
             latency_us: 0,
             request_bytes: 0,
             response_bytes: 0,
-            client_ip: caller::client_ip(request.extensions().get::<Peer>()),
+            client_ip: client.unwrap_or(Ipv6Addr::UNSPECIFIED),
             user_agent: caller::user_agent(headers),
             region: self.region.clone(),
             trace_id: caller::trace_id(headers),

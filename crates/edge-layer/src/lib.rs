@@ -15,6 +15,9 @@
 //!     shards: 4,
 //!     region: String::new(),
 //!     feed_lost_after: Duration::from_secs(30),
+//!     feed_keys: std::fs::read_to_string("feed-keys")?.parse()?,
+//!     required_scopes: "GET /v1/orders orders:read".parse()?,
+//!     trusted_proxies: vec!["10.0.0.0/8".parse()?],
 //! })
 //! .await?;
 //! let api = axum::Router::new().route("/v1/orders", axum::routing::get(|| async { "[]" })).layer(edge.layer());
@@ -25,6 +28,7 @@
 //! # }
 //! ```
 
+mod ack;
 mod bucket;
 mod caller;
 mod capture;
@@ -32,14 +36,19 @@ mod commits;
 mod credential;
 mod edge;
 mod feed;
+mod feed_keys;
+mod fill;
 mod heartbeat;
 mod key_table;
 mod layer;
 mod link;
 mod metrics;
+mod network;
 mod problem;
 mod publish;
 mod route;
+mod scopes;
+mod snapshot;
 mod spool;
 mod verdict;
 
@@ -47,7 +56,10 @@ pub use caller::{Peer, X_REQUEST_ID};
 pub use capture::{Held, RequestBody, ResponseBody, Tunnel};
 pub use credential::CredentialError;
 pub use edge::{Edge, Settings, StartError, Status};
+pub use feed_keys::{FeedKeys, FeedKeysError};
 pub use layer::{AnswerBody, Caller, EdgeLayer, EdgeService};
+pub use network::{Network, NetworkError};
 pub use problem::Problem;
+pub use scopes::{RequiredScopes, RequiredScopesError};
 pub use spool::OpenError;
 pub use verdict::Feed;

@@ -1,9 +1,16 @@
 //! The settings of the edge, checked before a port is bound.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
+use edge_layer::{Network, RequiredScopes};
 use http::Uri;
 
 use crate::{Settings, upstream::Upstream};
@@ -49,6 +56,15 @@ pub struct Config {
     /// Seconds without a live list of keys after which every call is refused.
     #[arg(long, env = "KEYMETER_EDGE_FEED_LOST_AFTER_S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..=86_400))]
     pub feed_lost_after_s: u64,
+    /// File with the public keys that the list of keys is checked with: the output of `keys feed-keys`.
+    #[arg(long, env = "KEYMETER_EDGE_FEED_KEYS_FILE")]
+    pub feed_keys_file: PathBuf,
+    /// File with the scopes that routes require, a line each: METHOD /template scope. Without it none does.
+    #[arg(long, env = "KEYMETER_EDGE_REQUIRED_SCOPES")]
+    pub required_scopes: Option<PathBuf>,
+    /// Networks of proxies whose X-Forwarded-For is believed, in CIDR notation, separated by commas.
+    #[arg(long, env = "KEYMETER_EDGE_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<Network>,
     /// Seconds that running calls have to end after SIGTERM.
     #[arg(long, env = "KEYMETER_EDGE_DRAIN_S", default_value_t = 20)]
     pub drain_s: u64,
@@ -79,20 +95,52 @@ impl Config {
             shards: self.shards,
             region: self.region.clone(),
             feed_lost_after: Duration::from_secs(self.feed_lost_after_s),
+            feed_keys: read("KEYMETER_EDGE_FEED_KEYS_FILE", &self.feed_keys_file)?,
+            required_scopes: match &self.required_scopes {
+                Some(file) => read("KEYMETER_EDGE_REQUIRED_SCOPES", file)?,
+                None => RequiredScopes::default(),
+            },
+            trusted_proxies: self.trusted_proxies.clone(),
         };
         Ok(Settings { edge, upstream, drain: Duration::from_secs(self.drain_s) })
     }
+}
+
+/// What the file of a setting holds.
+fn read<T>(setting: &str, file: &Path) -> anyhow::Result<T>
+where
+    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    let named = || format!("{setting} {} cannot be used", file.display());
+    fs::read_to_string(file).with_context(named)?.parse().with_context(named)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LEAST: [&str; 5] = ["edge", "--upstream-url", "http://127.0.0.1:3000", "--spool-dir", "spool"];
+    const KEYS: &str = "k1 O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik=\n";
+    const LEAST: [&str; 7] = [
+        "edge",
+        "--upstream-url",
+        "http://127.0.0.1:3000",
+        "--spool-dir",
+        "spool",
+        "--feed-keys-file",
+        "feed-keys of nobody",
+    ];
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, text).unwrap();
+        file
+    }
 
     #[test]
     fn little_is_needed() {
-        let config = Config::try_parse_from(LEAST).unwrap();
+        let keys = file(KEYS);
+        let mut config = Config::try_parse_from(LEAST).unwrap();
+        config.feed_keys_file = keys.path().to_owned();
         assert!(config.settings().is_ok());
         assert_eq!((config.addr.port(), config.shards, config.spool_bytes_max), (8081, 4, 1 << 32));
     }
@@ -116,5 +164,19 @@ mod tests {
         check("--region", &"x".repeat(65), "KEYMETER_EDGE_REGION");
         check("--shards", "0", "--shards");
         check("--feed-lost-after-s", "0", "--feed-lost-after-s");
+        check("--trusted-proxies", "10.0.0.0/8,10.0.0.0/33", "--trusted-proxies");
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_told_with_what_to_do() {
+        let mut config = Config::try_parse_from(LEAST).unwrap();
+        let told = |config: &Config| format!("{:#}", config.settings().unwrap_err());
+        assert!(told(&config).contains("KEYMETER_EDGE_FEED_KEYS_FILE feed-keys of nobody"));
+        let (empty, keys, scopes) = (file(""), file(KEYS), file("GET /a"));
+        config.feed_keys_file = empty.path().to_owned();
+        assert!(told(&config).contains("`keys feed-keys`"));
+        config.feed_keys_file = keys.path().to_owned();
+        config.required_scopes = Some(scopes.path().to_owned());
+        assert!(told(&config).contains("KEYMETER_EDGE_REQUIRED_SCOPES") && told(&config).contains("line 1"));
     }
 }

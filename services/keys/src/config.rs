@@ -55,6 +55,8 @@ pub enum Command {
     Serve,
     /// Bring the tables of Postgres up to date, with the role that the service runs as, and end
     Migrate(Migrate),
+    /// Print the public keys that edges check the key feed with (their --feed-keys-file), and end
+    FeedKeys,
     /// Make a first account, workspace and service token where they are missing, print them as JSON, and end
     Bootstrap(Bootstrap),
     /// Check every entry of every workspace's chain, print what is wrong, and end; 1 if anything is

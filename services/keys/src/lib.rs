@@ -13,9 +13,9 @@ pub mod audit;
 pub mod bootstrap;
 pub mod caller;
 pub mod config;
-pub mod copies;
 pub mod erase_person;
 pub mod erasure;
+pub mod edges;
 pub mod error;
 pub mod export;
 pub mod feed;
@@ -33,6 +33,7 @@ pub mod page;
 pub mod password;
 pub mod rebuild;
 pub mod rewrap;
+pub mod receipts;
 pub mod seal;
 pub mod service_tokens;
 pub mod sessions;
@@ -45,8 +46,10 @@ pub mod verify_chain;
 pub mod workspaces;
 
 use config::Config;
+use edges::Edges;
 use lifecycle::Keys;
 use metrics::Metrics;
+use receipts::Receipts;
 use seal::Kek;
 use sessions::Sessions;
 use signing::{Signing, SigningCell};
@@ -73,8 +76,11 @@ pub async fn run(
     let (kek, signing, verifier) = (Arc::new(kek), Arc::new(SigningCell::new()), Verifier::default());
     let (postgres, nats) = (health.need("postgres"), health.need("nats"));
 
+    let edges = Edges::default();
+    let receipts = Receipts::new(store.clone(), edges.clone());
     let keys = Keys::new(store.clone(), Arc::clone(&kek));
     let routes = grpc::routes(grpc::Parts {
+        receipts: receipts.clone(),
         keys: keys.clone(),
         workspaces: Workspaces::new(store.clone(), Arc::clone(&kek)),
         sessions: Sessions::new(store.clone(), Arc::clone(&signing)),
@@ -96,10 +102,11 @@ pub async fn run(
         let never = CancellationToken::new();
         let opened = open(&store, &kek, &postgres, &never).await?;
         opened.teach(&verifier);
-        signing.get_or_init(|| opened);
+        let signing = signing.get_or_init(|| opened);
         tokio::join!(
             watch_postgres(&store, &postgres),
-            follow_nats(&store, config, &nats, &metrics, &never),
+            follow_nats(&store, signing, config, &nats, &metrics, &edges, &never),
+            receipts.follow_numbers(),
             sweep::run(store.clone(), never.clone()),
             erasure::delete_keys(&store, &keys),
         );
@@ -150,17 +157,27 @@ fn is_passing(error: &anyhow::Error) -> bool {
 
 async fn follow_nats(
     store: &Store,
+    signing: &Signing,
     config: &Config,
     need: &Need,
     metrics: &Metrics,
+    edges: &Edges,
     shutdown: &CancellationToken,
 ) {
     let Some(connection) = nats::connect(&config.nats_url, need, shutdown).await else { return };
     let nats::Connection { context, connected } = connection;
+    let parts = feed::Parts {
+        store,
+        signing,
+        context: context.clone(),
+        nats: need.clone(),
+        metrics: metrics.clone(),
+    };
     tokio::join!(
         erasure::relay(store.clone(), context.clone(), connected.clone(), shutdown.clone()),
-        feed::run(store.clone(), context.clone(), connected, need.clone(), metrics.clone(), shutdown.clone()),
-        activity::run(store.clone(), context, metrics.clone(), shutdown.clone()),
+        feed::run(parts, connected, shutdown.clone()),
+        edges.follow(&context),
+        activity::run(store.clone(), context.clone(), metrics.clone(), shutdown.clone()),
     );
 }
 

@@ -14,6 +14,7 @@ async fn main() -> anyhow::Result<()> {
     match config.command.take().unwrap_or_default() {
         Command::Serve => serve(&config).await,
         Command::Migrate(asked) => migrate::run(&config, &asked).await,
+        Command::FeedKeys => signing::print_feed_keys(&config).await,
         Command::Bootstrap(asked) => bootstrap::command(&config, &asked).await,
         Command::VerifyChain(asked) => verify_chain::run(&config, &asked).await,
         Command::ExportHeads => verify_chain::export_heads(&config).await,

@@ -14,6 +14,7 @@ pub struct Metrics {
     sign_ins: Counter<u64>,
     feed_entries: Counter<u64>,
     feed_refills: Counter<u64>,
+    feed_foreign_values: Counter<u64>,
     feed_version: Gauge<u64>,
     activity_messages: Counter<u64>,
 }
@@ -63,6 +64,10 @@ impl Metrics {
             sign_ins: counter("keymeter_sign_ins", "Attempts to sign in, by what came of them"),
             feed_entries: counter("keymeter_feed_entries", "Entries of the outbox that the bucket has"),
             feed_refills: counter("keymeter_feed_refills", "Times that the bucket was filled again"),
+            feed_foreign_values: counter(
+                "keymeter_feed_foreign_values",
+                "Values of the bucket that somebody else wrote, and that were put right",
+            ),
             feed_version: meter
                 .u64_gauge("keymeter_feed_version")
                 .with_description("The newest feed version that the bucket has")
@@ -119,6 +124,11 @@ impl Metrics {
     /// The bucket had forgotten and was filled again.
     pub fn refilled(&self) {
         self.feed_refills.add(1, &[]);
+    }
+
+    /// Somebody else had written that many values into the bucket.
+    pub fn foreign(&self, values: usize) {
+        self.feed_foreign_values.add(values as u64, &[]);
     }
 
     /// A message on last uses is done with.

@@ -1,4 +1,4 @@
-//! The key that access tokens are signed with: made at the first start, kept sealed in Postgres.
+//! The key that access tokens and the key feed are signed with: made at the first start, kept sealed in Postgres.
 
 use std::io::{self, Write as _};
 
@@ -6,9 +6,9 @@ use access::{Claims, Signer, Verifier};
 use anyhow::Context as _;
 use aws_lc_rs::{
     rand::SystemRandom,
-    signature::{Ed25519KeyPair, KeyPair as _},
+    signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
 };
-use proto::keys as pb;
+use proto::{keys as pb, nats::signed_bytes};
 use time::OffsetDateTime;
 
 use crate::{
@@ -23,7 +23,18 @@ use crate::{
 /// What access tokens are signed and checked with, once Postgres gave it.
 pub struct Signing {
     signer: Signer,
+    kid: String,
+    pair: Ed25519KeyPair,
     public: Vec<pb::SigningKey>,
+}
+
+/// A signature and the name of the key that made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// As in [`Signing::public`].
+    pub kid: String,
+    /// Ed25519, 64 bytes.
+    pub bytes: Vec<u8>,
 }
 
 /// An access token and when it ends.
@@ -54,9 +65,11 @@ impl Signing {
         }
         store.open_ledger(Ledger::new(HeadSigner::new(&newest.kid, &pkcs8)?, kek.clone()));
         let signer = Signer::new(&newest.kid, &pkcs8)?;
+        let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).context("the signing key is none")?;
+        let kid = newest.kid.clone();
         let public =
             keys.into_iter().map(|key| pb::SigningKey { kid: key.kid, public_key: key.public_key }).collect();
-        Ok(Self { signer, public })
+        Ok(Self { signer, kid, pair, public })
     }
 
     /// The public keys, newest first.
@@ -79,6 +92,21 @@ impl Signing {
     }
 }
 
+/// Runs `keys feed-keys`: prints the public keys that edges check the feed with, one `kid base64` a line, newest
+/// first.
+///
+/// # Errors
+/// If Postgres is away, or the key-encryption key is not the one that sealed what it holds.
+pub async fn print_feed_keys(config: &Config) -> anyhow::Result<()> {
+    let store = Store::new(&config.database_url)?;
+    let signing = Signing::open(&store, &config.kek()?).await?;
+    store.close().await;
+    for key in signing.public() {
+        writeln!(io::stdout(), "{} {}", key.kid, data_encoding::BASE64.encode(&key.public_key))?;
+    }
+    Ok(())
+}
+
 /// Runs `keys reset-signing-key`: makes a signing key that is used from the next start on, whatever has become of
 /// the ones before. What was signed with them can still be checked.
 ///
@@ -93,6 +121,24 @@ pub async fn reset(config: &Config) -> anyhow::Result<()> {
     tx.commit().await?;
     store.close().await;
     Ok(writeln!(io::stdout(), "the signing key is now {}; restart the service", key.kid)?)
+}
+
+impl Signing {
+    /// Signs a message that is no access token, for one purpose only (see [`signed_bytes`]).
+    #[must_use]
+    pub fn sign(&self, purpose: &str, message: &[u8]) -> Signature {
+        let bytes = self.pair.sign(&signed_bytes(purpose, message)).as_ref().to_vec();
+        Signature { kid: self.kid.clone(), bytes }
+    }
+
+    /// Whether one of our keys signed that message for that purpose.
+    #[must_use]
+    pub fn verifies(&self, purpose: &str, message: &[u8], kid: &str, signature: &[u8]) -> bool {
+        self.public.iter().filter(|key| key.kid == kid).any(|key| {
+            let key = UnparsedPublicKey::new(&ED25519, &key.public_key);
+            key.verify(&signed_bytes(purpose, message), signature).is_ok()
+        })
+    }
 }
 
 async fn make_first(store: &Store, kek: &Kek) -> Result<(), StoreError> {

@@ -105,8 +105,14 @@ impl Workspaces {
             return Ok(was);
         }
         tx.write_workspace(&is).await?;
-        if was.settings.keep_copies && !settings.keep_copies {
-            tx.stop_copies(workspace_id).await?;
+        match (was.settings.keep_copies, settings.keep_copies) {
+            (true, false) => tx.stop_copies(workspace_id).await?,
+            // Secrets made before have no copies.
+            (false, true) => {
+                let (_, data_key) = self.kek.new_data_key(workspace_id).await?;
+                tx.start_copies(workspace_id, &data_key).await?;
+            }
+            _ => {}
         }
         let name = workspace_name(workspace_id);
         tx.audit_change(workspace_id, "update_workspace", &name, difference(&was, &is), caller, now).await?;

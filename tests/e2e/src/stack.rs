@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use parts::{ClickHouse, Nats, Postgres, Service, free_port};
 use prost::Message as _;
 use proto::{
-    events::{EdgeHeartbeat, KeyFeedEntry},
+    events::{EdgeHeartbeat, KeyFeedEntry, SignedFeedMessage},
     keys::{
         CreateKeyRequest, DeleteKeyRequest, ExchangeTokenRequest, Key,
         keys_service_client::KeysServiceClient, sessions_service_client::SessionsServiceClient,
@@ -103,6 +103,8 @@ impl Stack {
         let keys_environment = keys_environment(&ports, &service_url, &nats.url(), folder.path());
         migrate(&keys_environment, &postgres.url()).await;
         let (workspace, service_token) = bootstrap(&keys_environment, folder.path()).await;
+        let feed_keys = run("keys", &["feed-keys"], &keys_environment).await;
+        fs::write(folder.path().join("feed-keys"), feed_keys).unwrap();
         let spawn = async |name: &str, mut environment: Environment| {
             environment.extend(level.map(|level| ("RUST_LOG", level.to_owned())));
             spawn(name, &environment).await
@@ -214,7 +216,8 @@ impl Stack {
         let feed = jetstream.get_key_value(proto::nats::KEYS_BY_HASH_BUCKET).await.unwrap();
         let edges = jetstream.get_key_value(proto::nats::EDGES_BUCKET).await.unwrap();
         parts::eventually("the edge has applied the key", async || {
-            let entry = KeyFeedEntry::decode(feed.get(hash.as_str()).await.ok()??).unwrap();
+            let signed = SignedFeedMessage::decode(feed.get(hash.as_str()).await.ok()??).unwrap();
+            let entry = KeyFeedEntry::decode(signed.message.as_slice()).unwrap();
             let mut names = edges.keys().await.ok()?;
             let edge = names.next().await?.ok()?;
             let heartbeat = EdgeHeartbeat::decode(edges.get(edge).await.ok()??).unwrap();
@@ -273,6 +276,7 @@ fn edge_environment(ports: &Ports, nats: &str, upstream: &str, folder: &Path) ->
         ("KEYMETER_EDGE_UPSTREAM_URL", upstream.to_owned()),
         ("KEYMETER_EDGE_NATS_URL", nats.to_owned()),
         ("KEYMETER_EDGE_SPOOL_DIR", folder.join("spool").display().to_string()),
+        ("KEYMETER_EDGE_FEED_KEYS_FILE", folder.join("feed-keys").display().to_string()),
     ]
 }
 
@@ -311,10 +315,17 @@ async fn spawn(name: &str, environment: &Environment) -> Service {
 
 /// Makes the tables, as their owner, and the role that the service runs as.
 async fn migrate(environment: &Environment, owner_url: &str) {
-    let mut environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    environment.push(("KEYMETER_KEYS_OWNER_DATABASE_URL", owner_url));
-    let mut command = Service::spawn_with("keys", &["migrate"], &environment);
+    let mut environment = environment.clone();
+    environment.push(("KEYMETER_KEYS_OWNER_DATABASE_URL", owner_url.to_owned()));
+    run("keys", &["migrate"], &environment).await;
+}
+
+/// Runs a command to its end; what it printed.
+async fn run(name: &str, arguments: &[&str], environment: &Environment) -> String {
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut command = Service::spawn_with(name, arguments, &environment);
     assert!(command.wait().await.success(), "{}", command.log());
+    command.log()
 }
 
 /// Makes the administrator, the workspace and its service token; returns the workspace's name and the token.
@@ -333,10 +344,7 @@ async fn bootstrap(environment: &Environment, folder: &Path) -> (String, String)
         "--service-token-file",
         &token,
     ];
-    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let mut command = Service::spawn_with("keys", &arguments, &environment);
-    assert!(command.wait().await.success(), "{}", command.log());
-    let log = command.log();
+    let log = run("keys", &arguments, environment).await;
     let line =
         log.lines().find(|line| line.contains("workspace_id")).expect("bootstrap prints one JSON line");
     let made: serde_json::Value = serde_json::from_str(line).unwrap();

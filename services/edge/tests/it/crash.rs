@@ -126,6 +126,7 @@ async fn a_second_process_on_the_spool_is_refused() {
         ("KEYMETER_EDGE_UPSTREAM_URL", "http://127.0.0.1:1"),
         ("KEYMETER_EDGE_NATS_URL", &world.nats.url()),
         ("KEYMETER_EDGE_SPOOL_DIR", edge.spool.path().to_str().unwrap()),
+        ("KEYMETER_EDGE_FEED_KEYS_FILE", edge.feed_keys.path().to_str().unwrap()),
     ];
     let mut second = Service::spawn("edge", &environment).await;
     assert!(!second.wait().await.success());
@@ -139,6 +140,7 @@ async fn an_unusable_setting_ends_the_start() {
         ("KEYMETER_EDGE_SPOOL_BYTES_MAX", "1", "KEYMETER_EDGE_SPOOL_BYTES_MAX"),
         ("KEYMETER_EDGE_NATS_URL", "nats://[", "address of NATS"),
         ("KEYMETER_EDGE_SPOOL_DIR", "/proc/nowhere", "/proc/nowhere"),
+        ("KEYMETER_EDGE_FEED_KEYS_FILE", "/proc/nowhere", "KEYMETER_EDGE_FEED_KEYS_FILE /proc/nowhere"),
     ] {
         let mut edge = EdgeProcess::spawn("nats://127.0.0.1:1", "http://127.0.0.1:1", &[(name, value)]).await;
         assert!(!edge.service.wait().await.success());

@@ -121,15 +121,16 @@ async fn the_heartbeat_says_what_is_published_and_with_which_keys() {
     let mut edge = EdgeProcess::start(&world, serve(echo()).await, &[]).await;
     assert_eq!(send(get(&edge.url("/x"), &key)).await.status(), 200);
     let ended = OffsetDateTime::now_utc();
-    world.feed(&key, 7, proto::events::KeyState::Active, None).await;
+    let place = world.feed(&key, 7, proto::events::KeyState::Active, None).await;
     let heartbeat = eventually("a heartbeat that covers the call", async || {
         let heartbeat = world.heartbeats().await.pop()?;
         let clear_until = timestamp::from_proto(heartbeat.clear_until.as_ref()?)?;
-        (clear_until > ended && heartbeat.feed_version == 7).then_some(heartbeat)
+        (clear_until > ended && heartbeat.feed_version == place).then_some(heartbeat)
     })
     .await;
     let (identity, _) = world.events().await.into_iter().next().unwrap();
     let position = heartbeat.positions.iter().find(|position| position.shard == identity.2).unwrap();
+    assert_eq!(heartbeat.feed_lost_after_ms, 30_000);
     assert_eq!((&heartbeat.edge_id, heartbeat.boot_epoch), (&identity.0, identity.1));
     assert_eq!((position.boot_epoch, position.published_seq), (identity.1, identity.3));
     // It owes nothing to ClickHouse only once that is said.

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use async_nats::jetstream::{self, consumer::PullConsumer, kv, stream};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use axum::Router;
 use bytes::Bytes;
 use domain::{Environment, Id, KeyId, RequestEvent, Secret, SecretId, WorkspaceId};
@@ -33,6 +34,20 @@ pub(crate) struct Key {
     pub(crate) workspace_id: WorkspaceId,
     pub(crate) key_id: KeyId,
     pub(crate) secret_id: SecretId,
+}
+
+impl Key {
+    /// What the feed says of it.
+    pub(crate) fn entry(&self, state: pb::KeyState) -> pb::KeyFeedEntry {
+        pb::KeyFeedEntry {
+            workspace_id: self.workspace_id.as_bytes().to_vec(),
+            key_id: self.key_id.as_bytes().to_vec(),
+            secret_id: self.secret_id.as_bytes().to_vec(),
+            version: 1,
+            state: state.into(),
+            ..pb::KeyFeedEntry::default()
+        }
+    }
 }
 
 impl World {
@@ -67,6 +82,7 @@ impl World {
             let config = kv::Config { bucket: bucket.into(), ..Default::default() };
             self.jetstream.create_key_value(config).await.unwrap();
         }
+        self.write_head().await;
     }
 
     /// A new key in the feed.
@@ -81,29 +97,42 @@ impl World {
         key
     }
 
-    /// Writes a key into the feed.
+    /// Writes a key into the feed; says where it stands there.
     pub(crate) async fn feed(
         &self,
         key: &Key,
         version: u64,
         state: pb::KeyState,
         expires_at: Option<OffsetDateTime>,
-    ) {
-        let entry = pb::KeyFeedEntry {
-            workspace_id: key.workspace_id.as_bytes().to_vec(),
-            key_id: key.key_id.as_bytes().to_vec(),
-            secret_id: key.secret_id.as_bytes().to_vec(),
-            version,
-            feed_version: version,
-            state: state.into(),
-            expire_time: expires_at.map(timestamp::to_proto),
-            ..pb::KeyFeedEntry::default()
+    ) -> u64 {
+        let entry = pb::KeyFeedEntry { expire_time: expires_at.map(timestamp::to_proto), ..key.entry(state) };
+        self.feed_entry(key, pb::KeyFeedEntry { version, ..entry }).await
+    }
+
+    /// Writes an entry at the next place of the feed, and a head that covers it.
+    pub(crate) async fn feed_entry(&self, key: &Key, mut entry: pb::KeyFeedEntry) -> u64 {
+        let bucket = self.bucket(nats::KEYS_BY_HASH_BUCKET).await;
+        entry.feed_version = bucket.stream.get_info().await.unwrap().state.last_sequence + 1;
+        let hash = key.secret.hash().to_string();
+        let value = signed(&nats::feed_entry_purpose(&hash), &entry);
+        bucket.put(hash, value.into()).await.unwrap();
+        self.write_head().await;
+        entry.feed_version
+    }
+
+    /// Writes the head, as keys does after each change.
+    pub(crate) async fn write_head(&self) {
+        let bucket = self.bucket(nats::KEYS_BY_HASH_BUCKET).await;
+        let has_head = bucket.get(nats::FEED_HEAD_KEY).await.unwrap().is_some();
+        let info = bucket.stream.get_info().await.unwrap();
+        let head = pb::FeedHead {
+            bucket_created_us: i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap(),
+            bucket_sequence: info.state.last_sequence,
+            secrets: info.state.messages - u64::from(has_head),
+            ..pb::FeedHead::default()
         };
-        self.bucket(nats::KEYS_BY_HASH_BUCKET)
-            .await
-            .put(key.secret.hash().to_string(), entry.encode_to_vec().into())
-            .await
-            .unwrap();
+        let value = signed(nats::FEED_HEAD_PURPOSE, &head);
+        bucket.put(nats::FEED_HEAD_KEY, value.into()).await.unwrap();
     }
 
     pub(crate) async fn bucket(&self, name: &str) -> kv::Store {
@@ -192,12 +221,30 @@ impl World {
     }
 }
 
+/// The pair that signs in the place of keys.
+fn pair() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap()
+}
+
+/// What edges check the feed with.
+pub(crate) fn feed_keys() -> String {
+    format!("k1 {}\n", data_encoding::BASE64.encode(pair().public_key().as_ref()))
+}
+
+/// Signs as keys does.
+pub(crate) fn signed(purpose: &str, message: &impl prost::Message) -> Vec<u8> {
+    let message = message.encode_to_vec();
+    let signature = pair().sign(&nats::signed_bytes(purpose, &message)).as_ref().to_vec();
+    pb::SignedFeedMessage { kid: "k1".into(), signature, message }.encode_to_vec()
+}
+
 /// The edge as a process.
 pub(crate) struct EdgeProcess {
     pub(crate) service: Service,
     pub(crate) addr: String,
     pub(crate) health: String,
     pub(crate) spool: tempfile::TempDir,
+    pub(crate) feed_keys: tempfile::NamedTempFile,
 }
 
 impl EdgeProcess {
@@ -211,6 +258,8 @@ impl EdgeProcess {
     /// Starts it.
     pub(crate) async fn spawn(nats_url: &str, upstream_url: &str, more: &[(&str, &str)]) -> Self {
         let spool = tempfile::tempdir().unwrap();
+        let feed_keys_file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&feed_keys_file, feed_keys()).unwrap();
         let addr = format!("127.0.0.1:{}", free_port());
         let health = format!("127.0.0.1:{}", free_port());
         let mut environment = vec![
@@ -219,12 +268,13 @@ impl EdgeProcess {
             ("KEYMETER_EDGE_UPSTREAM_URL", upstream_url),
             ("KEYMETER_EDGE_NATS_URL", nats_url),
             ("KEYMETER_EDGE_SPOOL_DIR", spool.path().to_str().unwrap()),
+            ("KEYMETER_EDGE_FEED_KEYS_FILE", feed_keys_file.path().to_str().unwrap()),
             ("KEYMETER_EDGE_SHARDS", "2"),
             ("KEYMETER_EDGE_REGION", "eu-1"),
         ];
         environment.extend(more);
         let service = Service::spawn("edge", &environment).await;
-        Self { service, addr, health, spool }
+        Self { service, addr, health, spool, feed_keys: feed_keys_file }
     }
 
     /// Waits until it says on its own port that it is ready: it says so on the other before it listens here.

@@ -1,33 +1,32 @@
 //! The bucket `keys_by_hash` as its one writer sees it. Every write names the sequence that the one before
 //! got, so a second writer, and a bucket that went back in time, are noticed by the write itself.
 
-use std::fmt::Display;
+use std::{fmt::Display, time::Duration};
 
 use async_nats::{
     HeaderMap,
     header::NATS_EXPECTED_LAST_SEQUENCE,
     jetstream::{
         self,
-        context::{PublishError, PublishErrorKind},
+        consumer::{DeliverPolicy, pull::OrderedConfig},
+        context::{PublishAckFuture, PublishError, PublishErrorKind},
         kv,
         stream::StorageType,
     },
 };
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use prost::Message as _;
-use proto::{
-    events::{KeyFeedEntry, KeyState},
-    nats::KEYS_BY_HASH_BUCKET,
-    timestamp::to_proto,
-};
+use bytes::Bytes;
+use domain::SecretHash;
+use futures_util::StreamExt as _;
+use proto::nats::{FEED_HEAD_KEY, KEYS_BY_HASH_BUCKET};
+use tokio::time::timeout;
 
-use crate::{
-    fields::to_micros,
-    store::outbox::{BucketPosition, Entry},
-};
+use super::message::micros;
+use crate::{fields::to_micros, store::outbox::BucketPosition};
 
-/// How many entries are read at once before they are written.
-const READS_AT_ONCE: usize = 32;
+/// Longest wait for the next of what others wrote.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much of what others wrote is looked at one by one.
+pub(super) const FOREIGN_MAX: i64 = 10_000;
 
 /// Why the bucket was not written.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +44,8 @@ pub(super) struct Bucket {
     context: jetstream::Context,
     store: kv::Store,
     position: BucketPosition,
+    values: i64,
+    sent: Vec<PublishAckFuture>,
 }
 
 impl Bucket {
@@ -59,7 +60,8 @@ impl Bucket {
             created: to_micros(info.created),
             sequence: i64::try_from(info.state.last_sequence).unwrap_or(i64::MAX),
         };
-        Ok(Self { context: context.clone(), store, position })
+        let values = i64::try_from(info.state.messages).unwrap_or(i64::MAX);
+        Ok(Self { context: context.clone(), store, position, values, sent: Vec::new() })
     }
 
     /// Which bucket it is and how far it is written.
@@ -67,55 +69,89 @@ impl Bucket {
         self.position
     }
 
-    /// Writes entries in their order, but for those that the bucket has in the same or a higher version. All are
-    /// there when it returns; after an error some may be.
-    pub(super) async fn write(&mut self, entries: &[Entry]) -> Result<(), BucketError> {
-        let known: Vec<Option<KeyFeedEntry>> =
-            stream::iter(entries).map(|entry| self.read(entry)).buffered(READS_AT_ONCE).try_collect().await?;
-        let mut acks = Vec::new();
-        let mut sequence = self.position.sequence;
-        for (entry, known) in entries.iter().zip(known) {
-            if known.is_some_and(|known| !replaces(entry, &known)) {
-                continue;
-            }
-            let mut headers = HeaderMap::new();
-            headers.insert(NATS_EXPECTED_LAST_SEQUENCE, sequence.to_string());
-            let subject = format!("{}{}", self.store.prefix, entry.hash);
-            let value = message(entry).encode_to_vec().into();
-            acks.push(self.context.publish_with_headers(subject, headers, value).await.map_err(refused)?);
-            sequence += 1;
-        }
-        for ack in acks {
-            ack.await.map_err(refused)?;
-        }
-        self.position.sequence = sequence;
+    /// When it was made, in microseconds since 1970.
+    pub(super) fn created_us(&self) -> i64 {
+        micros(self.position.created)
+    }
+
+    /// How many values it had when it was opened.
+    pub(super) const fn values(&self) -> i64 {
+        self.values
+    }
+
+    /// Sends a value; it is there after [`Self::settle`].
+    pub(super) async fn send(&mut self, key: &str, value: Vec<u8>) -> Result<(), BucketError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_EXPECTED_LAST_SEQUENCE, self.position.sequence.to_string());
+        let subject = format!("{}{key}", self.store.prefix);
+        let ack = self.context.publish_with_headers(subject, headers, value.into()).await.map_err(refused)?;
+        self.sent.push(ack);
+        self.position.sequence += 1;
         Ok(())
     }
 
-    async fn read(&self, entry: &Entry) -> Result<Option<KeyFeedEntry>, BucketError> {
-        let known = self.store.entry(entry.hash.to_string()).await.map_err(failed("read the bucket"))?;
-        // What nobody can read, and the mark of a removal, are as good as nothing.
-        Ok(known.and_then(|known| KeyFeedEntry::decode(known.value).ok()))
+    /// Waits until all that was sent is there; after an error some may be.
+    pub(super) async fn settle(&mut self) -> Result<(), BucketError> {
+        for ack in self.sent.drain(..) {
+            ack.await.map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// The newest value under a key.
+    pub(super) async fn value(&self, key: &str) -> Result<Option<Bytes>, BucketError> {
+        let entry = self.store.entry(key).await.map_err(failed("read the bucket"))?;
+        Ok(entry.map(|entry| entry.value))
+    }
+
+    /// Keys that were written after a sequence, marks of removal included.
+    pub(super) async fn written_after(&self, sequence: i64) -> Result<Vec<String>, BucketError> {
+        let config = OrderedConfig {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: sequence.unsigned_abs() + 1 },
+            ..OrderedConfig::default()
+        };
+        let consumer =
+            self.store.stream.create_consumer(config).await.map_err(failed("read what others wrote"))?;
+        let mut left = consumer.cached_info().num_pending;
+        let mut messages = consumer.messages().await.map_err(failed("read what others wrote"))?;
+        let mut keys = Vec::new();
+        while left > 0 {
+            let next =
+                timeout(READ_TIMEOUT, messages.next()).await.map_err(failed("read what others wrote"))?;
+            let next = next.ok_or_else(|| failed("read what others wrote")("the consumer ended"))?;
+            let message = next.map_err(failed("read what others wrote"))?;
+            keys.extend(message.subject.strip_prefix(&self.store.prefix).map(str::to_owned));
+            left = message.info().map_err(failed("read the bucket"))?.pending;
+        }
+        Ok(keys)
+    }
+
+    /// All keys but the head's.
+    pub(super) async fn keys(&self) -> Result<Vec<String>, BucketError> {
+        let subjects = format!("{}>", self.store.prefix);
+        let mut all =
+            self.store.stream.info_with_subjects(subjects).await.map_err(failed("list the bucket"))?;
+        let mut keys = Vec::new();
+        while let Some(subject) = all.next().await {
+            let (subject, _) = subject.map_err(failed("list the bucket"))?;
+            keys.extend(subject.strip_prefix(&self.store.prefix).map(str::to_owned));
+        }
+        keys.retain(|key| key != FEED_HEAD_KEY);
+        Ok(keys)
+    }
+
+    /// Takes a key out without a mark: there is nothing that says it was there.
+    pub(super) async fn forget(&mut self, key: &str) -> Result<(), BucketError> {
+        let subject = format!("{}{key}", self.store.prefix);
+        let gone = self.store.stream.purge().filter(subject).await.map_err(failed("clean the bucket"))?;
+        self.values -= i64::try_from(gone.purged).unwrap_or(i64::MAX);
+        Ok(())
     }
 }
 
-/// A higher version of the key, or the same one at a later place in the feed.
-fn replaces(entry: &Entry, known: &KeyFeedEntry) -> bool {
-    (entry.version.unsigned_abs(), entry.feed_version.unsigned_abs()) > (known.version, known.feed_version)
-}
-
-fn message(entry: &Entry) -> KeyFeedEntry {
-    let state = if entry.deleted { KeyState::Deleted } else { KeyState::Active };
-    KeyFeedEntry {
-        workspace_id: entry.workspace_id.as_bytes().to_vec(),
-        key_id: entry.key_id.as_bytes().to_vec(),
-        secret_id: entry.secret_id.as_bytes().to_vec(),
-        version: entry.version.unsigned_abs(),
-        feed_version: entry.feed_version.unsigned_abs(),
-        state: state.into(),
-        expire_time: entry.expire_time.map(to_proto),
-        ..KeyFeedEntry::default()
-    }
+/// The hash that a key of the bucket stands for.
+pub(super) fn hash_of(key: &str) -> Option<SecretHash> {
+    SecretHash::from_hex(key).filter(|hash| hash.to_string() == key)
 }
 
 fn config() -> kv::Config {
@@ -135,52 +171,7 @@ fn refused(error: PublishError) -> BucketError {
     }
 }
 
-fn failed<E: Display>(what: &'static str) -> impl Fn(E) -> BucketError {
+/// Says what failed.
+pub(super) fn failed<E: Display>(what: &'static str) -> impl Fn(E) -> BucketError {
     move |error| BucketError::Nats { what, reason: error.to_string() }
-}
-
-#[cfg(test)]
-mod tests {
-    use domain::{KeyId, SecretHash, SecretId, WorkspaceId};
-    use rstest::rstest;
-    use time::OffsetDateTime;
-
-    use super::*;
-
-    fn entry(version: i64, feed_version: i64) -> Entry {
-        Entry {
-            feed_version,
-            hash: SecretHash::of("x"),
-            secret_id: SecretId::generate(),
-            key_id: KeyId::generate(),
-            workspace_id: WorkspaceId::generate(),
-            version,
-            expire_time: Some(OffsetDateTime::UNIX_EPOCH),
-            deleted: version > 1,
-        }
-    }
-
-    #[rstest]
-    #[case::newer((2, 5), (1, 4), true)]
-    #[case::newer_out_of_order((2, 4), (1, 5), true)]
-    #[case::older((1, 5), (2, 4), false)]
-    #[case::same((1, 4), (1, 4), false)]
-    #[case::same_further_on((1, 5), (1, 4), true)]
-    #[case::same_further_back((1, 3), (1, 4), false)]
-    fn an_older_entry_replaces_nothing(
-        #[case] new: (i64, i64),
-        #[case] known: (i64, i64),
-        #[case] expected: bool,
-    ) {
-        assert_eq!(replaces(&entry(new.0, new.1), &message(&entry(known.0, known.1))), expected);
-    }
-
-    #[test]
-    fn a_deleted_key_is_a_tombstone() {
-        let entry = entry(2, 7);
-        let message = message(&entry);
-        assert_eq!(message.state(), KeyState::Deleted);
-        assert_eq!(KeyId::from_slice(&message.key_id), Some(entry.key_id));
-        assert_eq!(message.expire_time, entry.expire_time.map(to_proto));
-    }
 }

@@ -1,5 +1,5 @@
-//! The relay: from the outbox in Postgres to the bucket that every edge follows. One keys service at a time
-//! is the relay. A bucket that forgot, in part or whole, is filled again from Postgres.
+//! The relay: from the outbox in Postgres to the bucket that every edge follows, signed. One keys service at a
+//! time is the relay. A bucket that forgot, in part or whole, or that others wrote to, is mended from Postgres.
 
 use std::time::Duration;
 
@@ -10,18 +10,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     metrics::Metrics,
+    signing::Signing,
     store::{
         Store, StoreError,
-        outbox::{Entry, OutboxListener, Relay},
+        outbox::{OutboxListener, Relay},
     },
 };
 
 mod bucket;
+mod mend;
+mod message;
+mod removal;
+mod snapshot;
+mod writer;
 
 use bucket::{Bucket, BucketError};
+use removal::Removal;
+use writer::Writer;
 
-/// How many entries are read, written and noted together.
-const CHUNK: usize = 256;
+pub use removal::TOMBSTONES_LIVE;
+
 /// Between two looks where nothing wakes the relay.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 /// Pauses after a failed round, doubling.
@@ -37,20 +45,28 @@ enum FeedError {
     Bucket(#[from] BucketError),
 }
 
-/// Relays until `shutdown`. `connected` changes with NATS's connection; `nats` is up while rounds succeed.
-pub async fn run(
-    store: Store,
-    context: jetstream::Context,
-    mut connected: watch::Receiver<bool>,
-    nats: Need,
-    metrics: Metrics,
-    shutdown: CancellationToken,
-) {
+/// What the relay works with.
+pub struct Parts<'a> {
+    /// Has the outbox.
+    pub store: &'a Store,
+    /// Signs what is written.
+    pub signing: &'a Signing,
+    /// NATS.
+    pub context: jetstream::Context,
+    /// Up while rounds succeed.
+    pub nats: Need,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+/// Relays until `shutdown`. `connected` changes with NATS's connection.
+pub async fn run(parts: Parts<'_>, mut connected: watch::Receiver<bool>, shutdown: CancellationToken) {
+    let nats = parts.nats.clone();
     let relaying = async {
         let mut retry = RETRY_MIN;
         let mut said = String::new();
         loop {
-            let Err(error) = relay(&store, &context, &mut connected, &nats, &metrics, &mut || {
+            let Err(error) = relay(&parts, &mut connected, &mut || {
                 if !said.is_empty() {
                     tracing::info!("the key feed goes on");
                     said.clear();
@@ -82,62 +98,56 @@ pub async fn run(
 
 /// Round after round, until one fails.
 async fn relay(
-    store: &Store,
-    context: &jetstream::Context,
+    parts: &Parts<'_>,
     connected: &mut watch::Receiver<bool>,
-    nats: &Need,
-    metrics: &Metrics,
     good: &mut impl FnMut(),
 ) -> Result<std::convert::Infallible, FeedError> {
-    let mut listener = store.listen_to_outbox().await?;
-    let mut relay = None;
-    loop {
-        if relay.is_none() {
-            relay = store.relay().await?;
+    let mut listener = parts.store.listen_to_outbox().await?;
+    let (is_relay, mut became_relay) = watch::channel(false);
+    let rounds = async {
+        let mut relay = None;
+        let mut removal = Removal::default();
+        loop {
+            if relay.is_none() {
+                relay = parts.store.relay().await?;
+            }
+            connected.borrow_and_update();
+            let bucket = Bucket::open(&parts.context).await?;
+            if let Some(relay) = &mut relay {
+                round(parts, relay, bucket, &mut removal).await?;
+                is_relay.send_replace(true);
+            }
+            parts.nats.up();
+            good();
+            wait(&mut listener, connected).await?;
         }
-        connected.borrow_and_update();
-        let bucket = Bucket::open(context).await?;
-        if let Some(relay) = &mut relay {
-            round(relay, bucket, metrics).await?;
-        }
-        nats.up();
-        good();
-        wait(&mut listener, connected).await?;
+    };
+    let snapshots = async {
+        // An error means that the rounds have ended, and with them all of this.
+        let _ = became_relay.wait_for(|is_relay| *is_relay).await;
+        snapshot::run(parts.store, &parts.context, parts.signing).await
+    };
+    tokio::select! {
+        ended = rounds => ended,
+        never = snapshots => match never {},
     }
 }
 
 /// Everything that waits now.
-async fn round(relay: &mut Relay, mut bucket: Bucket, metrics: &Metrics) -> Result<(), FeedError> {
-    let was = relay.position().await?;
-    let is = bucket.position();
-    let intact = was.is_some_and(|was| was.created == is.created && was.sequence <= is.sequence);
-    if !intact {
-        fill_again(relay, &mut bucket).await?;
-        if was.is_some() {
-            tracing::warn!("the key feed's bucket had forgotten: filled it again from Postgres");
-            metrics.refilled();
-        }
-        relay.relayed(0, bucket.position()).await?;
+async fn round(
+    parts: &Parts<'_>,
+    relay: &mut Relay,
+    bucket: Bucket,
+    removal: &mut Removal,
+) -> Result<(), FeedError> {
+    let state = relay.state().await?;
+    let mut writer = Writer { relay, bucket, state, signing: parts.signing, metrics: &parts.metrics };
+    let mended = writer.mend().await?;
+    writer.drain().await?;
+    if mended {
+        writer.write_head().await?;
     }
-    loop {
-        relay.number(CHUNK).await?;
-        let entries = relay.numbered(CHUNK).await?;
-        let Some(last) = entries.last().map(|entry| entry.feed_version) else { return Ok(()) };
-        bucket.write(&entries).await?;
-        relay.relayed(last, bucket.position()).await?;
-        metrics.relayed(entries.len(), last);
-    }
-}
-
-/// What was ever relayed and the bucket lacks.
-async fn fill_again(relay: &mut Relay, bucket: &mut Bucket) -> Result<(), FeedError> {
-    let mut after = 0;
-    loop {
-        let entries: Vec<Entry> = relay.written(after, CHUNK).await?;
-        let Some(last) = entries.last() else { return Ok(()) };
-        after = last.feed_version;
-        bucket.write(&entries).await?;
-    }
+    writer.remove(removal).await
 }
 
 /// Until there is something to look at.

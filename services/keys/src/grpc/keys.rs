@@ -16,11 +16,13 @@ use crate::{
     lifecycle::{Keys, ListPosition, NewKey, Verdict},
     metrics::{Change, Metrics},
     page,
+    receipts::{self, Receipts},
 };
 
 /// The service.
 pub(super) struct Rpc {
     pub(super) keys: Keys,
+    pub(super) receipts: Receipts,
     pub(super) metrics: Metrics,
 }
 
@@ -111,10 +113,12 @@ impl KeysService for Rpc {
         let name = wire::own_key("name", &request.name, &claims)?;
         answer(async {
             let now = now();
+            let within = receipts::within(request.receipt_timeout)?;
             let shown = self.keys.delete(name, &request.etag, &caller, now).await?;
+            let receipt = self.receipts.give(name, within, &caller).await.map(wire::receipt)?;
             self.metrics.changed(Change::Deleted);
             let version = shown.key.version.unsigned_abs();
-            Ok(DeleteKeyResponse { key: Some(wire::key(shown, now)), version, receipt: None })
+            Ok(DeleteKeyResponse { key: Some(wire::key(shown, now)), version, receipt: Some(receipt) })
         })
         .await
     }

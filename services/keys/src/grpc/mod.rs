@@ -15,8 +15,8 @@ use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
     audit::Audit, caller::Caller, error::Error, fields, invitations::Invitations, lifecycle::Keys,
-    members::Members, metrics::Metrics, service_tokens::ServiceTokens, sessions::Sessions,
-    signing::SigningCell, store::Store, workspaces::Workspaces,
+    members::Members, metrics::Metrics, receipts::Receipts, service_tokens::ServiceTokens,
+    sessions::Sessions, signing::SigningCell, store::Store, workspaces::Workspaces,
 };
 
 mod audit;
@@ -53,6 +53,8 @@ pub struct Parts {
     pub store: Store,
     /// Filled once the service has prepared itself.
     pub signing: Arc<SigningCell>,
+    /// Says which edges refuse what was withdrawn.
+    pub receipts: Receipts,
     /// Counts.
     pub metrics: Metrics,
 }
@@ -60,11 +62,11 @@ pub struct Parts {
 /// All services.
 #[must_use]
 pub fn routes(parts: Parts) -> Routes {
-    let Parts { keys, workspaces, sessions, store, signing, metrics } = parts;
+    let Parts { keys, workspaces, sessions, store, signing, receipts, metrics } = parts;
     let members =
         members::Rpc { members: Members::new(store.clone()), invitations: Invitations::new(store.clone()) };
     let service_tokens = service_tokens::Rpc { service_tokens: ServiceTokens::new(store.clone()) };
-    Routes::new(KeysServiceServer::new(keys::Rpc { keys, metrics: metrics.clone() }))
+    Routes::new(KeysServiceServer::new(keys::Rpc { keys, receipts, metrics: metrics.clone() }))
         .add_service(WorkspacesServiceServer::new(workspaces::Rpc { workspaces, store: store.clone() }))
         .add_service(MembersServiceServer::new(members))
         .add_service(ServiceTokensServiceServer::new(service_tokens))

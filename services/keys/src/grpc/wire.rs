@@ -13,6 +13,7 @@ use tonic::Status;
 use crate::{
     error::Error,
     key::Standing,
+    receipts::{Receipt, SilentEdge, State},
     signing::Issued,
     store::{keys::Shown, workspaces::Workspace},
 };
@@ -43,6 +44,28 @@ pub(super) fn key(shown: Shown, now: OffsetDateTime) -> pb::Key {
         delete_time: key.delete_time.map(to_proto),
         last_used_time: last_used_time.map(to_proto),
         ..pb::Key::default()
+    }
+}
+
+/// Which edges refuse what was withdrawn.
+pub(super) fn receipt(receipt: Receipt) -> pb::Receipt {
+    let silent = |silent: SilentEdge| pb::SilentEdge {
+        edge_id: silent.edge_id,
+        last_seen_time: Some(to_proto(silent.last_seen)),
+        fails_closed_time: Some(to_proto(silent.fails_closed)),
+    };
+    let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    pb::Receipt {
+        state: match receipt.state {
+            State::Complete => pb::ReceiptState::Complete,
+            State::Partial => pb::ReceiptState::Partial,
+            State::NotAwaited => pb::ReceiptState::NotAwaited,
+        }
+        .into(),
+        edges_refusing: count(receipt.edges_refusing),
+        edges: count(receipt.edges),
+        elapsed: receipt.elapsed.try_into().ok(),
+        silent_edges: receipt.silent_edges.into_iter().map(silent).collect(),
     }
 }
 

@@ -51,7 +51,6 @@ impl Tx {
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
         self.audit_change(workspace_id, action, resource, Change::default(), caller, now).await
-        Ok(())
     }
 
     /// Adds an entry with what something was and what it is.

@@ -195,19 +195,21 @@ impl Store {
             .transpose()
     }
 
-    /// From where the actors of entries asked.
+    /// From where the actors of entries asked, by the entries' places in their chains.
     ///
     /// # Errors
     /// If Postgres or the keeper of the key-encryption key does not answer.
-    pub async fn addresses(&self, entries: &[Stored]) -> Result<Vec<Address>, StoreError> {
+    pub async fn addresses(
+        &self,
+        origins: &[((WorkspaceId, i64), &Origin)],
+    ) -> Result<Vec<Address>, StoreError> {
         let ledger = self.ledger()?;
-        let ids = entries.iter().filter_map(|stored| Some(stored.entry.origin.personal.as_ref()?.person_key_id));
+        let ids = origins.iter().filter_map(|(_, origin)| Some(origin.personal.as_ref()?.person_key_id));
         let kept = self.person_keys(&ids.collect::<Vec<_>>()).await?;
-        let mut addresses = Vec::with_capacity(entries.len());
-        for Stored { sequence, entry, .. } in entries {
-            addresses.push(match &entry.origin {
+        let mut addresses = Vec::with_capacity(origins.len());
+        for &(place, origin) in origins {
+            addresses.push(match origin {
                 Origin { personal: Some(sealed), .. } => {
-                    let place = (entry.workspace_id, *sequence);
                     ledger.address(place, sealed, kept.get(&sealed.person_key_id)).await?
                 }
                 Origin { from_address: Some(address), .. } => Address::Known(address.clone()),
@@ -273,13 +275,6 @@ fn stored(row: &PgRow) -> Result<Stored, StoreError> {
         },
         None => Fact::Audit { action, resource: row.try_get("resource")?, before, after },
     };
-    let (person_key_id, personal): (Option<uuid::Uuid>, Option<Vec<u8>>) =
-        (row.try_get("person_key_id")?, row.try_get("personal")?);
-    // One without the other was never recorded, and hashes to something else.
-    let sealed = (person_key_id.is_some() || personal.is_some()).then(|| Sealed {
-        person_key_id: person_key_id.unwrap_or_default(),
-        bytes: personal.unwrap_or_default(),
-    });
     let hash = |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<&[u8]>, _>(name)?.and_then(Hash::from_slice));
     Ok(Stored {
         sequence: row.try_get("sequence")?,
@@ -287,10 +282,22 @@ fn stored(row: &PgRow) -> Result<Stored, StoreError> {
             workspace_id: WorkspaceId::from_uuid(row.try_get("workspace_id")?),
             fact,
             actor: row.try_get("actor")?,
-            origin: Origin { from_address: row.try_get("from_address")?, personal: sealed },
+            origin: origin_of(row)?,
             time: row.try_get("time")?,
         },
         content_hash: hash("content_hash")?,
         entry_hash: hash("entry_hash")?,
     })
+}
+
+/// From where a row's actor asked, as it is kept.
+pub(super) fn origin_of(row: &PgRow) -> Result<Origin, StoreError> {
+    let (person_key_id, personal): (Option<uuid::Uuid>, Option<Vec<u8>>) =
+        (row.try_get("person_key_id")?, row.try_get("personal")?);
+    // One without the other was never recorded, and hashes to something else.
+    let sealed = (person_key_id.is_some() || personal.is_some()).then(|| Sealed {
+        person_key_id: person_key_id.unwrap_or_default(),
+        bytes: personal.unwrap_or_default(),
+    });
+    Ok(Origin { from_address: row.try_get("from_address")?, personal: sealed })
 }

@@ -21,6 +21,7 @@ pub mod audit;
 pub mod copies;
 pub mod erasures;
 pub mod exports;
+pub mod feed;
 pub mod idempotency;
 pub mod invitations;
 pub mod keys;

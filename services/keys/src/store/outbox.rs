@@ -1,11 +1,12 @@
 //! The outbox, as its one relay sees it. A row is in it until the bucket has its entry: no cursor is kept, so
 //! a row that is committed late is never skipped.
 
-use domain::{KeyId, SecretHash, SecretId, WorkspaceId};
+use domain::{KeyId, KeyState, SecretHash, SecretId, WorkspaceId};
 use sqlx::{
     Postgres, Row as _,
     pool::PoolConnection,
     postgres::{PgListener, PgRow},
+    types::Json,
 };
 use time::OffsetDateTime;
 
@@ -13,6 +14,9 @@ use super::{Store, StoreError, keys::OUTBOX_CHANNEL};
 
 /// What is locked by the relay, over all of the keys services on one Postgres.
 const RELAY_LOCK: i64 = 0x6b65_795f_6665_6564;
+
+/// What is notified when waiting rows were given their feed versions.
+const NUMBERED_CHANNEL: &str = "key_outbox_numbered";
 
 /// One secret as edges must know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +35,29 @@ pub struct Entry {
     pub version: i64,
     /// When the key stops working.
     pub expire_time: Option<OffsetDateTime>,
-    /// Whether the key was deleted.
-    pub deleted: bool,
+    /// When the secret stops working.
+    pub retire_time: Option<OffsetDateTime>,
+    /// Whether the key works, its expiry aside.
+    pub state: KeyState,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// From where; empty is anywhere.
+    pub allowed_networks: Vec<String>,
+    /// How often.
+    pub rate_limits: Vec<RateLimit>,
+    /// Whether the bucket did not have the secret before.
+    pub is_new: bool,
+}
+
+/// A limit as Postgres keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct RateLimit {
+    /// Unique in its key.
+    pub name: String,
+    /// So many.
+    pub requests: u64,
+    /// In so many seconds.
+    pub window_s: u32,
 }
 
 /// How far a bucket is known to be written.
@@ -44,12 +69,33 @@ pub struct BucketPosition {
     pub sequence: i64,
 }
 
-/// The only relay: its connection holds the lock.
-pub struct Relay {
-    connection: PoolConnection<Postgres>,
+/// What is known of the feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedState {
+    /// Where the bucket stood after our newest write; `None` before the first one.
+    pub position: Option<BucketPosition>,
+    /// The highest feed version that the bucket has.
+    pub feed_version: i64,
+    /// How many secrets the bucket has.
+    pub secrets: i64,
+    /// How many more it may have, since they are about to leave.
+    pub removals: i64,
+    /// It forgot and is not whole yet.
+    pub filling: bool,
+    /// How often it forgot.
+    pub fills: i64,
+    /// How far every part of the snapshot goes; `None` if there is none.
+    pub snapshot_sequence: Option<i64>,
+    /// Older parts are not to be used.
+    pub snapshot_floor: i64,
 }
 
-/// Hears of new rows.
+/// The only relay: its connection holds the lock.
+pub struct Relay {
+    pub(super) connection: PoolConnection<Postgres>,
+}
+
+/// Hears of rows in the outbox.
 pub struct OutboxListener {
     inner: PgListener,
 }
@@ -75,8 +121,20 @@ impl Store {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn listen_to_outbox(&self) -> Result<OutboxListener, StoreError> {
+        self.listen(OUTBOX_CHANNEL).await
+    }
+
+    /// Starts to hear of rows that got their feed versions.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn listen_to_numbers(&self) -> Result<OutboxListener, StoreError> {
+        self.listen(NUMBERED_CHANNEL).await
+    }
+
+    async fn listen(&self, channel: &str) -> Result<OutboxListener, StoreError> {
         let mut inner = PgListener::connect_with(&self.pool).await?;
-        inner.listen(OUTBOX_CHANNEL).await?;
+        inner.listen(channel).await?;
         Ok(OutboxListener { inner })
     }
 
@@ -90,7 +148,7 @@ impl Store {
 }
 
 impl OutboxListener {
-    /// Waits for new rows; several notices may come as one.
+    /// Waits for the next notice; several may come as one.
     ///
     /// # Errors
     /// If the connection is lost.
@@ -102,19 +160,85 @@ impl OutboxListener {
 }
 
 impl Relay {
-    /// How far the bucket was written; `None` before the first time.
+    /// What is known of the feed.
     ///
     /// # Errors
     /// If Postgres does not answer.
-    pub async fn position(&mut self) -> Result<Option<BucketPosition>, StoreError> {
-        let (created, sequence): (Option<OffsetDateTime>, i64) =
-            sqlx::query_as("select bucket_created, bucket_sequence from feed_state")
-                .fetch_one(&mut *self.connection)
-                .await?;
-        Ok(created.map(|created| BucketPosition { created, sequence }))
+    pub async fn state(&mut self) -> Result<FeedState, StoreError> {
+        feed_state(&mut *self.connection).await
     }
 
-    /// Gives the next feed versions to waiting rows, at most `limit` of them, in their order, for good.
+    /// The bucket forgot: it is to be filled again, however often that takes.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn fill_begins(&mut self) -> Result<(), StoreError> {
+        // What was noted of a snapshot may be of another bucket.
+        let sql = "update feed_state set filling = true, fills = fills + 1, snapshot_sequence = null";
+        sqlx::query(sql).execute(&mut *self.connection).await?;
+        sqlx::query("delete from feed_removals").execute(&mut *self.connection).await?;
+        Ok(())
+    }
+
+    /// The bucket has all secrets again.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn fill_ends(&mut self) -> Result<(), StoreError> {
+        let sql = "update feed_state
+                   set filling = false, secrets = (select count(*) from secret_feed_versions)";
+        sqlx::query(sql).execute(&mut *self.connection).await?;
+        Ok(())
+    }
+
+    /// Puts the secrets of these hashes into the outbox and returns their hashes, with whether the bucket was
+    /// meant to have them; leaves out those that nobody has.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn feed_again(&mut self, hashes: &[SecretHash]) -> Result<Vec<(SecretHash, bool)>, StoreError> {
+        let sql = "with found as (
+                     select s.secret_id, s.secret_hash, f.secret_id is not null as is_fed
+                     from secrets s left join secret_feed_versions f using (secret_id)
+                     where s.secret_hash = any($1)
+                   ), again as (
+                     insert into key_outbox (secret_id) select secret_id from found
+                   )
+                   select secret_hash, is_fed from found";
+        let hashes: Vec<&[u8]> = hashes.iter().map(|hash| &hash.as_bytes()[..]).collect();
+        let rows: Vec<(Vec<u8>, bool)> =
+            sqlx::query_as(sql).bind(hashes).fetch_all(&mut *self.connection).await?;
+        rows.into_iter().map(|(hash, is_fed)| Ok((secret_hash(&hash)?, is_fed))).collect()
+    }
+
+    /// Of these hashes those that the bucket is meant to have.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn fed(&mut self, hashes: &[SecretHash]) -> Result<Vec<SecretHash>, StoreError> {
+        let sql = "select s.secret_hash from secrets s join secret_feed_versions f using (secret_id)
+                   where s.secret_hash = any($1)";
+        let hashes: Vec<&[u8]> = hashes.iter().map(|hash| &hash.as_bytes()[..]).collect();
+        let rows: Vec<Vec<u8>> =
+            sqlx::query_scalar(sql).bind(hashes).fetch_all(&mut *self.connection).await?;
+        rows.iter().map(|hash| secret_hash(hash)).collect()
+    }
+
+    /// Feed versions from now on are higher than this one, which the bucket has: it knows more than Postgres,
+    /// which was restored from a copy.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn beyond(&mut self, feed_version: u64) -> Result<(), StoreError> {
+        sqlx::query("update feed_state set feed_version = greatest(feed_version, $1)")
+            .bind(i64::try_from(feed_version).unwrap_or(i64::MAX))
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Gives the next feed versions to waiting rows, at most `limit` of them, in their order, for good, and wakes
+    /// who waits for that.
     ///
     /// # Errors
     /// If Postgres does not answer.
@@ -129,9 +253,11 @@ impl Relay {
                    )
                    update feed_state
                    set feed_version = greatest(feed_version, (select max(feed_version) from numbered))
-                   where exists (select from numbered)";
+                   where exists (select from numbered)
+                   returning pg_notify($2, '')";
         sqlx::query(sql)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .bind(NUMBERED_CHANNEL)
             .execute(&mut *self.connection)
             .await?;
         Ok(())
@@ -142,8 +268,9 @@ impl Relay {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn numbered(&mut self, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        let sql = "select o.feed_version, s.secret_hash, s.secret_id, k.*
+        let sql = "select o.feed_version, f.secret_id is null as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*
                    from key_outbox o join secrets s using (secret_id) join keys k using (key_id)
+                     left join secret_feed_versions f using (secret_id)
                    where o.feed_version is not null order by o.feed_version limit $1";
         let rows = sqlx::query(sql)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -157,7 +284,7 @@ impl Relay {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn written(&mut self, after: i64, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        let sql = "select f.feed_version, s.secret_hash, s.secret_id, k.*
+        let sql = "select f.feed_version, false as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*
                    from secret_feed_versions f join secrets s using (secret_id) join keys k using (key_id)
                    where f.feed_version > $1 order by f.feed_version limit $2";
         let rows = sqlx::query(sql)
@@ -179,8 +306,13 @@ impl Relay {
                      insert into secret_feed_versions (secret_id, feed_version)
                      select secret_id, max(feed_version) from gone group by secret_id
                      on conflict (secret_id) do update set feed_version = excluded.feed_version
+                     returning (xmax = 0) as is_new -- no row was there that it replaced
+                   ), back as (
+                     delete from feed_removals r using gone join secrets s using (secret_id)
+                     where r.secret_hash = s.secret_hash
                    )
-                   update feed_state set bucket_created = $2, bucket_sequence = $3";
+                   update feed_state set bucket_created = $2, bucket_sequence = $3,
+                     secrets = secrets + (select count(*) from noted where is_new)";
         sqlx::query(sql)
             .bind(up_to)
             .bind(position.created)
@@ -191,17 +323,58 @@ impl Relay {
     }
 }
 
-fn entry(row: &PgRow) -> Result<Entry, StoreError> {
-    let hash: &[u8] = row.try_get("secret_hash")?;
-    let delete_time: Option<OffsetDateTime> = row.try_get("delete_time")?;
+/// What is known of the feed, from any connection.
+pub(super) async fn feed_state(
+    executor: impl sqlx::Executor<'_, Database = Postgres>,
+) -> Result<FeedState, StoreError> {
+    let sql =
+        "select bucket_created, bucket_sequence, secrets, filling, fills, snapshot_sequence, snapshot_floor,
+                 (select count(*) from feed_removals) as removals,
+                 coalesce((select max(feed_version) from secret_feed_versions), 0) as relayed
+               from feed_state";
+    let row = sqlx::query(sql).fetch_one(executor).await?;
+    let (created, sequence): (Option<OffsetDateTime>, i64) =
+        (row.try_get("bucket_created")?, row.try_get("bucket_sequence")?);
+    Ok(FeedState {
+        position: created.map(|created| BucketPosition { created, sequence }),
+        feed_version: row.try_get("relayed")?,
+        secrets: row.try_get("secrets")?,
+        removals: row.try_get("removals")?,
+        filling: row.try_get("filling")?,
+        fills: row.try_get("fills")?,
+        snapshot_sequence: row.try_get("snapshot_sequence")?,
+        snapshot_floor: row.try_get("snapshot_floor")?,
+    })
+}
+
+/// A row of a key, one of its secrets and its place in the feed.
+pub(super) fn entry(row: &PgRow) -> Result<Entry, StoreError> {
+    let time = |column| row.try_get::<Option<OffsetDateTime>, _>(column);
+    let state = if time("delete_time")?.is_some() {
+        KeyState::Deleted
+    } else if time("disable_time")?.is_some() {
+        KeyState::Disabled
+    } else {
+        KeyState::Active
+    };
+    let Json(rate_limits) = row.try_get("rate_limits")?;
     Ok(Entry {
         feed_version: row.try_get("feed_version")?,
-        hash: SecretHash::from_slice(hash).ok_or(StoreError::Damaged("secret"))?,
+        hash: secret_hash(row.try_get("secret_hash")?)?,
         secret_id: SecretId::from_uuid(row.try_get("secret_id")?),
         key_id: KeyId::from_uuid(row.try_get("key_id")?),
         workspace_id: WorkspaceId::from_uuid(row.try_get("workspace_id")?),
         version: row.try_get("version")?,
-        expire_time: row.try_get("expire_time")?,
-        deleted: delete_time.is_some(),
+        expire_time: time("expire_time")?,
+        retire_time: time("retire_time")?,
+        state,
+        scopes: row.try_get("scopes")?,
+        allowed_networks: row.try_get("allowed_networks")?,
+        rate_limits,
+        is_new: row.try_get("is_new")?,
     })
+}
+
+pub(super) fn secret_hash(bytes: &[u8]) -> Result<SecretHash, StoreError> {
+    SecretHash::from_slice(bytes).ok_or(StoreError::Damaged("secret"))
 }

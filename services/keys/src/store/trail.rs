@@ -6,7 +6,8 @@ use serde_json::Value;
 use sqlx::{Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, ledger::origin_of};
+use crate::ledger::Address;
 
 /// Something that was done.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +20,7 @@ pub struct Entry {
     pub resource: String,
     /// `acc_…`, `svc_…` or the name of a command.
     pub actor: String,
-    /// An IP address.
+    /// An IP address, `erased` or `unreadable`.
     pub from_address: Option<String>,
     /// The changed fields before.
     pub before: Option<Value>,
@@ -79,7 +80,7 @@ const KEY_ACTIONS: &[(&str, &str)] = &[
 const PAGE: &str = "
     select * from (
       (select event_time as entry_time, true as of_key, event_id as id, type as action, key_id,
-              null as resource, actor, from_address, before, payload as after
+              null as resource, actor, sequence, from_address, person_key_id, personal, before, payload as after
        from key_events
        where workspace_id = $1 and ($2::text is null or actor = $2) and ($3::text is null or type = $4)
          and ($5::text is null or key_id = $6)
@@ -87,7 +88,8 @@ const PAGE: &str = "
          and ($9::timestamptz is null or (event_time, true, event_id) < ($9, $10, $11))
        order by event_time desc, event_id desc limit $12)
       union all
-      (select entry_time, false, audit_entry_id, action, null, resource, actor, from_address, before, after
+      (select entry_time, false, audit_entry_id, action, null, resource, actor, sequence, from_address,
+              person_key_id, personal, before, after
        from audit_entries
        where workspace_id = $1 and ($2::text is null or actor = $2) and ($3::text is null or action = $3)
          and ($5::text is null or resource = $5)
@@ -127,7 +129,22 @@ impl Store {
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(&self.pool)
             .await?;
-        rows.iter().map(|row| entry(workspace_id, row)).collect()
+        let mut entries = Vec::with_capacity(rows.len());
+        let mut origins = Vec::with_capacity(rows.len());
+        for row in &rows {
+            entries.push(entry(workspace_id, row)?);
+            origins.push(((workspace_id, row.try_get("sequence")?), origin_of(row)?));
+        }
+        let places: Vec<_> = origins.iter().map(|(place, origin)| (*place, origin)).collect();
+        for (entry, address) in entries.iter_mut().zip(self.addresses(&places).await?) {
+            entry.from_address = match address {
+                Address::None => None,
+                Address::Known(address) => Some(address),
+                Address::Erased => Some("erased".to_owned()),
+                Address::Unreadable => Some("unreadable".to_owned()),
+            };
+        }
+        Ok(entries)
     }
 }
 
@@ -146,7 +163,7 @@ fn entry(workspace_id: WorkspaceId, row: &PgRow) -> Result<Entry, StoreError> {
         action,
         resource,
         actor: row.try_get("actor")?,
-        from_address: row.try_get("from_address")?,
+        from_address: None,
         before: row.try_get::<Option<Value>, _>("before")?.map(shown),
         after: row.try_get::<Option<Value>, _>("after")?.map(shown),
     })

@@ -1,8 +1,9 @@
 //! Every event and audit entry of a workspace has its place in one chain, also when many write at once.
 
+use domain::WorkspaceId;
 use futures_util::future::join_all;
 use keys::{
-    ledger::{Address, Fact, Finding},
+    ledger::{Address, Fact, Finding, Origin, Stored},
     verify_chain,
 };
 use proto::{
@@ -62,7 +63,7 @@ async fn what_happens_is_chained_with_what_was_before() {
     );
     let here = Address::Known("127.0.0.1".into());
     assert_eq!(
-        store.addresses(&entries).await.unwrap(),
+        store.addresses(&origins(&entries)).await.unwrap(),
         [Address::None, here.clone(), here.clone(), here.clone(), here]
     );
     assert_eq!(findings(&run).await, []);
@@ -127,4 +128,9 @@ async fn what_was_not_committed_is_in_no_chain() {
     tx.audit_change(workspace_id, "odd", "x", (Some(odd), Some(json!(null))), &caller, now);
     tx.commit().await.unwrap();
     assert_eq!(findings(&run).await, []);
+}
+
+/// Where entries stand, and what they keep of where their actors asked from.
+pub(crate) fn origins(entries: &[Stored]) -> Vec<((WorkspaceId, i64), &Origin)> {
+    entries.iter().map(|stored| ((stored.entry.workspace_id, stored.sequence), &stored.entry.origin)).collect()
 }

@@ -8,7 +8,7 @@ use proto::{
 use tonic::Code;
 
 use crate::{
-    chain::{findings, live_a_life},
+    chain::{findings, live_a_life, origins},
     harness::{EMAIL, Running, bearer, key_id, sign_in},
 };
 
@@ -28,7 +28,7 @@ async fn what_a_person_left_opens_for_nobody() {
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let addresses = async || {
         let entries = store.entries(workspace_id, 0, 100).await.unwrap();
-        store.addresses(&entries).await.unwrap()
+        store.addresses(&origins(&entries)).await.unwrap()
     };
     let here = Address::Known("127.0.0.1".into());
     assert_eq!(addresses().await, [Address::None, here.clone(), here.clone(), here.clone()]);
@@ -69,7 +69,7 @@ async fn what_a_person_left_opens_for_nobody() {
     assert_eq!(run.postgres.query("select count(*) from person_keys"), "1\n", "only the other person's");
     assert_eq!(findings(&run).await, []);
     let entries = store.entries(parse_workspace_name(&foreign).unwrap(), 0, 100).await.unwrap();
-    assert_eq!(store.addresses(&entries).await.unwrap(), [Address::None, here]);
+    assert_eq!(store.addresses(&origins(&entries)).await.unwrap(), [Address::None, here]);
 }
 
 #[tokio::test]
@@ -81,8 +81,8 @@ async fn a_personal_part_opens_in_its_own_place_only() {
     let entries = store.entries(workspace_id, 1, 2).await.unwrap();
     let (mut moved, mut other) = (entries[0].clone(), entries[1].clone());
     std::mem::swap(&mut moved.entry.origin, &mut other.entry.origin);
-    let swapped = store.addresses(&[moved, other]).await.unwrap();
+    let swapped = store.addresses(&origins(&[moved, other])).await.unwrap();
     assert_eq!(swapped, [Address::Unreadable, Address::Unreadable]);
     let _ = run.postgres.query("update person_keys set wrapped_key = set_byte(wrapped_key, 20, 0)");
-    assert_eq!(store.addresses(&entries).await.unwrap(), [Address::Unreadable, Address::Unreadable]);
+    assert_eq!(store.addresses(&origins(&entries)).await.unwrap(), [Address::Unreadable, Address::Unreadable]);
 }

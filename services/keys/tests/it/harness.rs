@@ -17,7 +17,7 @@ use keys::{
 use parts::{Nats, Postgres, Service, eventually};
 use prost::Message as _;
 use proto::{
-    events::KeyFeedEntry,
+    events::{KeyFeedEntry, SignedFeedMessage},
     keys::{
         CreateKeyRequest, CreateKeyResponse, ExchangeTokenRequest, Key, SignInRequest,
         keys_service_client::KeysServiceClient, sessions_service_client::SessionsServiceClient,
@@ -120,7 +120,8 @@ impl Running {
         let hash = SecretHash::of(secret).to_string();
         eventually("the feed's entry", async || {
             let value = bucket.get(hash.clone()).await.ok().flatten()?;
-            KeyFeedEntry::decode(value).ok().filter(&wanted)
+            let signed = SignedFeedMessage::decode(value).ok()?;
+            KeyFeedEntry::decode(signed.message.as_slice()).ok().filter(&wanted)
         })
         .await
     }

@@ -1,6 +1,11 @@
 //! The key-encryption key: changed while the service runs, lost, and not needed by a workspace that keeps no copies.
 
-use keys::{caller::Caller, copies};
+use std::sync::Arc;
+
+use keys::{
+    caller::Caller,
+    workspaces::{Changes, Workspaces},
+};
 use parts::eventually;
 use proto::{
     keys::{
@@ -117,8 +122,10 @@ async fn without_the_key_everything_works_but_copying() {
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let caller = Caller { actor: "test".into(), address: None };
     let now = time::OffsetDateTime::UNIX_EPOCH;
-    copies::stop(&store, workspace_id, &caller, now).await.unwrap();
-    copies::start(&store, &kek, workspace_id, &caller, now).await.unwrap();
+    let workspaces = Workspaces::new(store, Arc::new(kek));
+    for keep_copies in [false, true] {
+        workspaces.update(workspace_id, copying(keep_copies), &caller, now).await.unwrap();
+    }
     let again = make(&service, &run.workspace, "").await;
     assert_eq!(reveal(&service, &again).await.unwrap(), again.secret);
 
@@ -139,7 +146,8 @@ async fn a_workspace_that_keeps_no_copies_has_none() {
             run.make("b").await;
         }
     }));
-    let stopping = copies::stop(&store, workspace_id, &caller, now);
+    let workspaces = Workspaces::new(store, Arc::new(run.kek()));
+    let stopping = workspaces.update(workspace_id, copying(false), &caller, now);
     let (_, stopped) = tokio::join!(creating, stopping);
     stopped.unwrap();
     let rows = "select count(*), count(sealed), (select count(*) from workspace_data_keys) from secrets";
@@ -150,12 +158,17 @@ async fn a_workspace_that_keeps_no_copies_has_none() {
     };
     let error = reveal(&made).await.unwrap_err();
     assert_eq!((error.code(), reason(&error).as_str()), (Code::FailedPrecondition, "NO_COPY"));
-    let change = "select before, after from audit_entries where action = 'stop_copies'";
+    let change = "select before, after from audit_entries where action = 'update_workspace'";
     assert_eq!(run.postgres.query(change), "{\"keep_copies\": true}\t{\"keep_copies\": false}\n");
 
-    copies::start(&store, &run.kek(), workspace_id, &caller, now).await.unwrap();
-    copies::start(&store, &run.kek(), workspace_id, &caller, now).await.unwrap();
+    for _ in 0..2 {
+        workspaces.update(workspace_id, copying(true), &caller, now).await.unwrap();
+    }
     let again = run.make("c").await;
     assert_eq!(reveal(&again).await.unwrap().into_inner().secret, again.secret);
     assert_eq!(findings(&run).await, []);
+}
+
+fn copying(keep_copies: bool) -> Changes {
+    Changes { keep_copies: Some(keep_copies), ..Changes::default() }
 }

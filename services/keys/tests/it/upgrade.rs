@@ -10,7 +10,7 @@ use keys::{
 };
 use parts::{Postgres, Service};
 
-use crate::harness::ROLE;
+use crate::{chain::origins, harness::ROLE};
 
 #[tokio::test]
 async fn old_rows_get_their_places() {
@@ -68,7 +68,7 @@ async fn old_rows_get_their_places() {
                  union all select count(*), count(from_address) from audit_entries";
     assert_eq!(postgres.query(clear), "600\t0\n7\t0\n", "no person's address is in the clear");
     let entries = store.entries(workspace, 0, 2_000).await.unwrap();
-    let addresses = store.addresses(&entries).await.unwrap();
+    let addresses = store.addresses(&origins(&entries)).await.unwrap();
     assert_eq!(addresses[..4], [
         Address::Known("192.0.2.1".into()),
         Address::Known("192.0.2.2".into()),

@@ -1,0 +1,28 @@
+//! Says at once that changes of the key feed were applied. Nobody is waited for: heartbeats say the same later.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use async_nats::{PublishError, jetstream};
+use domain::EdgeId;
+use prost::Message as _;
+use proto::{events::FeedAck, nats::FEED_ACKS_SUBJECT};
+
+use crate::feed::FeedState;
+
+/// Changes within this time are acknowledged as one.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Acknowledges until the connection fails.
+pub(crate) async fn run(
+    jetstream: jetstream::Context,
+    edge_id: EdgeId,
+    feed: Arc<FeedState>,
+) -> Result<Infallible, PublishError> {
+    let edge_id = edge_id.to_string();
+    loop {
+        feed.applied().await;
+        let ack = FeedAck { edge_id: edge_id.clone(), feed_version: feed.version() };
+        jetstream.client().publish(FEED_ACKS_SUBJECT, ack.encode_to_vec().into()).await?;
+        tokio::time::sleep(PAUSE).await;
+    }
+}

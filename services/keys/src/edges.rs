@@ -1,0 +1,136 @@
+//! Every edge as keys hears of it: heartbeats in the bucket `edges`, and what they say at once after each change.
+//! Takes their word for it.
+
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use async_nats::jetstream::{self, kv::Operation};
+use futures_util::StreamExt as _;
+use prost::Message as _;
+use proto::{
+    events::{EdgeHeartbeat, FeedAck},
+    nats::{EDGES_BUCKET, FEED_ACKS_SUBJECT},
+};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+/// Before the list is read again after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long edges without a live feed go on if they do not say it.
+const FEED_LOST_AFTER: Duration = Duration::from_secs(30);
+/// Between two heartbeats: so much later than its last one an edge may still have heard of the feed.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// What is known of one edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edge {
+    /// The highest feed version that it verifies with; 0 while it has none and refuses all calls.
+    pub feed_version: u64,
+    /// Its last sign of life.
+    pub seen: OffsetDateTime,
+    /// After how long without a live feed it refuses all calls.
+    pub feed_lost_after: Duration,
+    boot_epoch: u32,
+}
+
+impl Edge {
+    #[cfg(test)]
+    pub(crate) fn example(feed_version: u64, seen: OffsetDateTime) -> Self {
+        Self { feed_version, seen, feed_lost_after: FEED_LOST_AFTER, boot_epoch: 1 }
+    }
+
+    /// By when it refuses all calls, if it has heard nothing since its last sign of life.
+    #[must_use]
+    pub fn fails_closed(&self) -> OffsetDateTime {
+        self.seen + self.feed_lost_after + BEAT
+    }
+}
+
+/// All edges by their ids. Clones share them.
+#[derive(Clone)]
+pub struct Edges {
+    known: Arc<watch::Sender<BTreeMap<String, Edge>>>,
+}
+
+impl Default for Edges {
+    fn default() -> Self {
+        Self { known: Arc::new(watch::Sender::new(BTreeMap::new())) }
+    }
+}
+
+impl Edges {
+    /// Changes with each sign of life.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<BTreeMap<String, Edge>> {
+        self.known.subscribe()
+    }
+
+    /// Keeps the list, for ever.
+    pub async fn follow(&self, context: &jetstream::Context) -> Infallible {
+        loop {
+            let failed = tokio::select! {
+                Err(error) = self.follow_acks(context) => error,
+                Err(error) = self.follow_heartbeats(context) => error,
+            };
+            tracing::debug!(reason = format!("{failed:#}"), "the list of edges: reading again");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn follow_acks(&self, context: &jetstream::Context) -> anyhow::Result<Infallible> {
+        let mut acks = context.client().subscribe(FEED_ACKS_SUBJECT).await?;
+        loop {
+            let message = acks.next().await.context("the subscription ended")?;
+            if let Ok(ack) = FeedAck::decode(message.payload) {
+                self.acked(ack, OffsetDateTime::now_utc());
+            }
+        }
+    }
+
+    async fn follow_heartbeats(&self, context: &jetstream::Context) -> anyhow::Result<Infallible> {
+        let bucket = context.get_key_value(EDGES_BUCKET).await?;
+        let mut changes = bucket.watch_with_history(">").await?;
+        loop {
+            let entry = changes.next().await.context("the watch ended")??;
+            match (entry.operation, EdgeHeartbeat::decode(entry.value)) {
+                (Operation::Put, Ok(beat)) => {
+                    // NATS's clock, since this may be an old one; never ahead of ours.
+                    self.beat(entry.key, &beat, entry.created.min(OffsetDateTime::now_utc()));
+                }
+                (Operation::Put, Err(_)) => {}
+                (Operation::Delete | Operation::Purge, _) => {
+                    self.known.send_modify(|known| _ = known.remove(&entry.key));
+                }
+            }
+        }
+    }
+
+    fn acked(&self, ack: FeedAck, seen: OffsetDateTime) {
+        self.known.send_modify(|known| {
+            let new = Edge { feed_version: 0, seen, feed_lost_after: FEED_LOST_AFTER, boot_epoch: 0 };
+            let edge = known.entry(ack.edge_id).or_insert(new);
+            edge.feed_version = edge.feed_version.max(ack.feed_version);
+            edge.seen = edge.seen.max(seen);
+        });
+    }
+
+    fn beat(&self, edge_id: String, beat: &EdgeHeartbeat, seen: OffsetDateTime) {
+        self.known.send_modify(|known| {
+            let before = known.get(&edge_id).copied();
+            // Within one start it only goes up: a heartbeat may arrive after a later ack.
+            let same = before.filter(|before| [0, beat.boot_epoch].contains(&before.boot_epoch));
+            let acked = same.map_or(0, |before| before.feed_version);
+            let lost_after = match beat.feed_lost_after_ms {
+                0 => FEED_LOST_AFTER,
+                millis => Duration::from_millis(millis.into()),
+            };
+            let edge = Edge {
+                feed_version: beat.feed_version.max(acked),
+                seen: before.map_or(seen, |before| before.seen.max(seen)),
+                feed_lost_after: lost_after,
+                boot_epoch: beat.boot_epoch,
+            };
+            known.insert(edge_id, edge);
+        });
+    }
+}
