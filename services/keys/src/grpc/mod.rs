@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod keys;
+mod keys_wire;
 mod sessions;
 mod status;
 mod wire;

@@ -257,7 +257,8 @@ async fn pages_hold_every_key_once() {
     run.keys().delete_key(run.ask(request)).await.unwrap();
     let list = async |page_size: i32, page_token: &str, show_deleted: bool| {
         let page_token = page_token.to_owned();
-        let request = ListKeysRequest { parent: run.workspace.clone(), page_size, page_token, show_deleted };
+        let parent = run.workspace.clone();
+        let request = ListKeysRequest { parent, page_size, page_token, show_deleted, ..Default::default() };
         run.keys().list_keys(run.ask(request)).await.map(tonic::Response::into_inner)
     };
     for show_deleted in [true, false] {

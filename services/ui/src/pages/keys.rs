@@ -119,6 +119,7 @@ pub(crate) async fn list(visit: Visit, Query(query): Query<ListQuery>) -> Result
         page_size: PAGE_SIZE,
         page_token: query.page_token.clone(),
         show_deleted,
+        ..ListKeysRequest::default()
     });
     let (listed, done) = tokio::join!(client.list_keys(request), just_deleted(&visit, &query.done));
     let listed = match listed {
