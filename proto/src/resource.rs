@@ -1,8 +1,10 @@
-//! Resource names: `workspaces/{workspace}`, and what is in one: `…/keys/{key}`, `…/requests/{request}`,
-//! `…/members/{member}`, `…/invitations/{invitation}`, `…/serviceTokens/{service_token}`,
-//! `…/auditEntries/{audit_entry}`.
+//! Resource names: `workspaces/{workspace}`, and what is in one: `…/keys/{key}`, `…/keys/{key}/secrets/{secret}`,
+//! `…/requests/{request}`, `…/members/{member}`, `…/invitations/{invitation}`,
+//! `…/serviceTokens/{service_token}`, `…/auditEntries/{audit_entry}`.
 
-use domain::{AccountId, Id, IdError, InvitationId, KeyId, RequestId, ServiceTokenId, WorkspaceId, id::Noun};
+use domain::{
+    AccountId, Id, IdError, InvitationId, KeyId, RequestId, SecretId, ServiceTokenId, WorkspaceId, id::Noun,
+};
 
 /// Why a text is no name of the wanted resource.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +27,12 @@ pub fn workspace_name(workspace_id: WorkspaceId) -> String {
 #[must_use]
 pub fn key_name(workspace_id: WorkspaceId, key_id: KeyId) -> String {
     format!("workspaces/{workspace_id}/keys/{key_id}")
+}
+
+/// `workspaces/{workspace}/keys/{key}/secrets/{secret}`.
+#[must_use]
+pub fn secret_name(workspace_id: WorkspaceId, key_id: KeyId, secret_id: SecretId) -> String {
+    format!("workspaces/{workspace_id}/keys/{key_id}/secrets/{secret_id}")
 }
 
 /// `workspaces/{workspace}/requests/{request}`.
@@ -75,6 +83,19 @@ pub fn parse_workspace_name(name: &str) -> Result<WorkspaceId, NameError> {
 /// What is wrong with the name.
 pub fn parse_key_name(name: &str) -> Result<(WorkspaceId, KeyId), NameError> {
     parse_child(name, "keys", "workspaces/{workspace}/keys/{key}")
+}
+
+/// Reads `workspaces/{workspace}/keys/{key}/secrets/{secret}`.
+///
+/// # Errors
+/// What is wrong with the name.
+pub fn parse_secret_name(name: &str) -> Result<(WorkspaceId, KeyId, SecretId), NameError> {
+    match name.split('/').collect::<Vec<_>>()[..] {
+        ["workspaces", workspace, "keys", key, "secrets", secret] => {
+            Ok((workspace.parse()?, key.parse()?, secret.parse()?))
+        }
+        _ => Err(NameError::Form("workspaces/{workspace}/keys/{key}/secrets/{secret}")),
+    }
 }
 
 /// Reads `workspaces/{workspace}/requests/{request}`.
@@ -134,5 +155,10 @@ mod tests {
         assert!(matches!(parse_request_name(&name), Err(NameError::Form(_))));
         assert!(matches!(parse_key_name(&format!("workspaces/x/keys/{key}")), Err(NameError::Id(_))));
         assert!(matches!(parse_key_name(""), Err(NameError::Form(_))));
+        let secret = SecretId::generate();
+        let of_secret = secret_name(workspace, key, secret);
+        assert_eq!(parse_secret_name(&of_secret), Ok((workspace, key, secret)));
+        assert!(matches!(parse_secret_name(&name), Err(NameError::Form(_))));
+        assert!(matches!(parse_key_name(&of_secret), Err(NameError::Form(_))));
     }
 }

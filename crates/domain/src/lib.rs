@@ -6,6 +6,7 @@
 pub mod event;
 pub mod id;
 pub mod key;
+pub mod print;
 pub mod range;
 pub mod redact;
 pub mod secret;

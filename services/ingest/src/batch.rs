@@ -2,16 +2,16 @@
 //! be one insert. Pure: time is an argument.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use domain::{KeyId, RequestEvent, WorkspaceId};
+use domain::RequestEvent;
 use time::OffsetDateTime;
 
-use crate::{decode, record::Closed, time_rule};
+use crate::{activity::Activity, decode, record::Closed, time_rule};
 
 /// Most rows of an insert, but for the last message's; bounds memory.
 const ROWS_MAX: usize = 50_000;
@@ -84,9 +84,9 @@ pub struct Batch {
     pub rows: Vec<Row>,
     /// For the dead letters.
     pub dead_letters: Vec<DeadLetter>,
-    /// The newest call of each key, also of calls that were closed before, so that a crash between the insert
-    /// and the announcement hides none.
-    pub activity: BTreeMap<(WorkspaceId, KeyId), OffsetDateTime>,
+    /// The use of keys, also by calls that were closed before, so that a crash between the insert and the
+    /// announcement hides none.
+    pub activity: Activity,
     /// Edges and boots with newly closed sequences.
     pub touched: BTreeSet<(String, u32)>,
     /// The last message in it.
@@ -177,9 +177,7 @@ impl Buffer {
                     let (occurred_at, clock_skewed) =
                         time_rule::bucketed(event.occurred_at, message.published_at);
                     event.occurred_at = occurred_at;
-                    let newest =
-                        self.batch.activity.entry((event.workspace_id, event.key_id)).or_insert(occurred_at);
-                    *newest = occurred_at.max(*newest);
+                    self.batch.activity.note(&event);
                     if !is_closed {
                         fates.rows += 1;
                         fates.clock_skewed += u64::from(clock_skewed);
@@ -235,7 +233,7 @@ mod tests {
         let (batch, _) = buffer.drain(now);
         assert_eq!(sequences(&batch), [5, 4]);
         assert_eq!(batch.fates, Fates { rows: 2, duplicate: 1, ..Fates::default() });
-        assert_eq!(batch.activity.len(), 2, "a duplicate's key is announced as well");
+        assert_eq!(batch.activity.messages().count(), 2, "a duplicate's key is announced as well");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! NATS: makes the streams and buckets, reads a shard's stream, publishes dead letters, key activity and commits.
 //! Trusts no consumer's memory: where reading goes on is said by the caller.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use async_nats::{
@@ -16,14 +16,14 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use domain::{KeyId, WorkspaceId};
 use futures_util::StreamExt as _;
 use prost::Message as _;
-use proto::{events as pb, nats, timestamp};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use proto::{events as pb, nats};
+use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
 use crate::{
+    activity::Activity,
     batch::{DeadLetter, Message},
     intervals::Intervals,
     schema::{self, Refusal},
@@ -37,8 +37,8 @@ const DEAD_LETTER_WINDOW: Duration = Duration::from_secs(24 * 3600);
 const DEAD_LETTERS_BYTES_MAX: i64 = 256 << 20;
 const KEY_ACTIVITY_BYTES_MAX: i64 = 64 << 20;
 const KEY_ACTIVITY_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Keys of one activity message.
-const ACTIVITY_KEYS_MAX: usize = 1_000;
+/// Keys of one activity message; with 64 addresses and 5 secrets each it has less than half a megabyte.
+const ACTIVITY_KEYS_MAX: usize = 500;
 /// Messages and bytes asked for at once; at most two such requests are outstanding.
 const FETCH_MESSAGES: usize = 500;
 const FETCH_BYTES: usize = 8 << 20;
@@ -205,23 +205,12 @@ impl Bus {
         Ok(())
     }
 
-    /// Announces when keys were last used.
+    /// Announces the use of keys.
     ///
     /// # Errors
     /// If it may not be stored.
-    pub async fn publish_activity(
-        &self,
-        activity: &BTreeMap<(WorkspaceId, KeyId), OffsetDateTime>,
-    ) -> anyhow::Result<()> {
-        let keys: Vec<_> = activity
-            .iter()
-            .map(|((workspace_id, key_id), at)| pb::KeyActivity {
-                workspace_id: workspace_id.as_bytes().to_vec(),
-                key_id: key_id.as_bytes().to_vec(),
-                last_used_at: Some(timestamp::to_proto(*at)),
-                ..pb::KeyActivity::default()
-            })
-            .collect();
+    pub async fn publish_activity(&self, activity: &Activity) -> anyhow::Result<()> {
+        let keys: Vec<_> = activity.messages().collect();
         for keys in keys.chunks(ACTIVITY_KEYS_MAX) {
             let message = pb::KeyActivityBatch { keys: keys.to_vec() }.encode_to_vec();
             self.jetstream.publish(nats::KEY_ACTIVITY_SUBJECT, message.into()).await?.await?;

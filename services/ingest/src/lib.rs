@@ -7,6 +7,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub mod activity;
 pub mod batch;
 pub mod bus;
 pub mod config;

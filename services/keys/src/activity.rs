@@ -1,23 +1,30 @@
-//! Follows the stream `KEY_ACTIVITY`, which says when keys were last used. A message is acknowledged after
+//! Follows the stream `KEY_ACTIVITY`, which says when and from where keys were last used. A message is acknowledged after
 //! Postgres has it; one that can not be read is counted and given up, and never blocks the rest.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
 
 use async_nats::jetstream::{
     self, AckKind, Message,
     consumer::{AckPolicy, PullConsumer, pull},
 };
-use domain::{KeyId, WorkspaceId};
+use domain::{KeyId, SecretId, WorkspaceId};
 use futures_util::TryStreamExt as _;
 use prost::Message as _;
 use proto::{events::KeyActivityBatch, nats::KEY_ACTIVITY_STREAM, timestamp::from_proto};
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     fields::to_micros,
     metrics::{Fate, Metrics},
-    store::{Store, activity::LastUse},
+    store::{Store, activity::KeyUse},
 };
+
+/// How long an address counts.
+pub const ADDRESSES_COUNT_FOR: time::Duration = time::Duration::days(30);
 
 /// The consumer's name, the same for all keys services: each message goes to one of them.
 const CONSUMER: &str = "keys";
@@ -30,6 +37,8 @@ const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Pauses after a failure, doubling.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Length of a client's print.
+const PRINT_BYTES: usize = 8;
 
 /// Follows the stream until `shutdown`; waits for ingest to make it.
 pub async fn run(store: Store, context: jetstream::Context, metrics: Metrics, shutdown: CancellationToken) {
@@ -100,9 +109,9 @@ async fn apply(store: &Store, messages: Vec<Message>, metrics: &Metrics) -> anyh
             metrics.activity(Fate::Unreadable);
         }
     }
-    let uses: Vec<LastUse> = newest.into_values().collect();
+    let uses: Vec<KeyUse> = newest.into_values().collect();
     if !uses.is_empty() {
-        store.note_last_uses(&uses).await?;
+        store.note_uses(&uses, OffsetDateTime::now_utc() - ADDRESSES_COUNT_FOR).await?;
     }
     for message in readable {
         message.ack().await.map_err(anyhow::Error::from_boxed)?;
@@ -112,28 +121,49 @@ async fn apply(store: &Store, messages: Vec<Message>, metrics: &Metrics) -> anyh
 }
 
 /// What a message says; `None` if any of it can not be read.
-fn read(payload: &[u8]) -> Option<Vec<LastUse>> {
+fn read(payload: &[u8]) -> Option<Vec<KeyUse>> {
     let batch = KeyActivityBatch::decode(payload).ok()?;
+    let time = |at: Option<&prost_types::Timestamp>| Some(to_micros(from_proto(at?)?));
     let read = |key: &proto::events::KeyActivity| {
-        Some(LastUse {
+        let last_used_time = time(key.last_used_at.as_ref())?;
+        let secret = |secret: &proto::events::SecretActivity| {
+            Some((SecretId::from_slice(&secret.secret_id)?, time(secret.last_used_at.as_ref())?))
+        };
+        let print = |print: &Vec<u8>| (print.len() == PRINT_BYTES).then(|| (print.clone(), last_used_time));
+        Some(KeyUse {
             key_id: KeyId::from_slice(&key.key_id)?,
             workspace_id: WorkspaceId::from_slice(&key.workspace_id)?,
-            last_used_time: to_micros(from_proto(key.last_used_at.as_ref()?)?),
+            last_used_time,
+            secrets: key.secrets.iter().map(secret).collect::<Option<_>>()?,
+            client_prints: key.client_prints.iter().map(print).collect::<Option<_>>()?,
         })
     };
     batch.keys.iter().map(read).collect()
 }
 
-fn merge(newest: &mut BTreeMap<(KeyId, WorkspaceId), LastUse>, uses: Vec<LastUse>) {
-    for last in uses {
-        let known = newest.entry((last.key_id, last.workspace_id)).or_insert(last);
-        known.last_used_time = known.last_used_time.max(last.last_used_time);
+/// One entry for each key.
+fn merge(newest: &mut BTreeMap<(KeyId, WorkspaceId), KeyUse>, uses: Vec<KeyUse>) {
+    for used in uses {
+        match newest.entry((used.key_id, used.workspace_id)) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(used);
+            }
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.last_used_time = known.last_used_time.max(used.last_used_time);
+                known.secrets.extend(used.secrets);
+                known.client_prints.extend(used.client_prints);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::{events::KeyActivity, timestamp::to_proto};
+    use proto::{
+        events::{KeyActivity, SecretActivity},
+        timestamp::to_proto,
+    };
     use time::{Duration, OffsetDateTime};
 
     use super::*;
@@ -143,7 +173,11 @@ mod tests {
             key_id: key_id.as_bytes().to_vec(),
             workspace_id: workspace_id.as_bytes().to_vec(),
             last_used_at: Some(to_proto(at)),
-            ..KeyActivity::default()
+            secrets: vec![SecretActivity {
+                secret_id: SecretId::generate().as_bytes().to_vec(),
+                last_used_at: Some(to_proto(at)),
+            }],
+            client_prints: vec![vec![7; 8]],
         }
     }
 
@@ -155,8 +189,10 @@ mod tests {
         let keys = [late, early].map(|at| activity(key_id, workspace_id, at)).to_vec();
         let mut newest = BTreeMap::new();
         merge(&mut newest, read(&KeyActivityBatch { keys }.encode_to_vec()).unwrap());
-        let expected = LastUse { key_id, workspace_id, last_used_time: late };
-        assert_eq!(newest.into_values().collect::<Vec<_>>(), [expected]);
+        let [used] = &newest.into_values().collect::<Vec<_>>()[..] else { panic!("one key is one entry") };
+        assert_eq!((used.key_id, used.workspace_id, used.last_used_time), (key_id, workspace_id, late));
+        assert_eq!(used.client_prints, [(vec![7; 8], late), (vec![7; 8], early)]);
+        assert_eq!(used.secrets.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [late, early]);
     }
 
     #[test]
@@ -169,6 +205,8 @@ mod tests {
         assert!(refused(KeyActivity { key_id: vec![1], ..good.clone() }));
         assert!(refused(KeyActivity { workspace_id: vec![], ..good.clone() }));
         assert!(refused(KeyActivity { last_used_at: None, ..good.clone() }));
+        assert!(refused(KeyActivity { client_prints: vec![vec![7; 9]], ..good.clone() }));
+        assert!(refused(KeyActivity { secrets: vec![SecretActivity::default()], ..good.clone() }));
         assert!(!refused(good.clone()));
     }
 }

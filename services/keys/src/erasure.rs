@@ -3,6 +3,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
+use access::{Claims, Role};
 use async_nats::jetstream::{self, kv};
 use domain::WorkspaceId;
 use prost::Message as _;
@@ -15,8 +16,11 @@ use crate::{
     caller::Caller,
     error::Error,
     fields,
-    lifecycle::Keys,
-    store::{Store, erasures::Erasure},
+    lifecycle::{Asked, Keys},
+    store::{
+        Store, StoreError,
+        erasures::{Erasure, Orphan},
+    },
 };
 
 /// Nothing of a deleted workspace is ever wanted again, whenever a call with one of its keys comes. ClickHouse's
@@ -78,7 +82,18 @@ async fn delete_some(store: &Store, keys: &Keys) -> Result<bool, Error> {
     for orphan in &orphans {
         let caller = Caller { actor: orphan.actor.clone(), address: None };
         let now = fields::to_micros(OffsetDateTime::now_utc());
-        keys.delete((orphan.workspace_id, orphan.key_id), "", &caller, now).await?;
+        let subject = orphan.actor.parse().map_err(|_| StoreError::Damaged("erasure"))?;
+        // In the name of the owner who deleted the workspace.
+        let claims = Claims {
+            subject,
+            workspace_id: orphan.workspace_id,
+            role: Role::Owner,
+            scopes: Vec::new(),
+            authenticated: None,
+            expires: now,
+        };
+        let Orphan { workspace_id, key_id, .. } = *orphan;
+        keys.delete(Asked { workspace_id, key_id, etag: "", claims: &claims, caller: &caller, now }).await?;
     }
     Ok(!orphans.is_empty())
 }

@@ -39,6 +39,21 @@ pub enum Error {
     /// There is no copy of the secret.
     #[error("there is no copy of the secret")]
     NoCopy,
+    /// The key is another one's.
+    #[error("the key is another one's")]
+    NotOwner,
+    /// Too many secrets of the key would work at once.
+    #[error("too many secrets would work at once")]
+    TooManySecrets,
+    /// The key's current secret can not be retired.
+    #[error("the current secret can not be retired")]
+    CurrentSecret,
+    /// Too many secrets were shown again.
+    #[error("too many reveals")]
+    TooManyReveals {
+        /// When the next one is done.
+        retry_after: Duration,
+    },
     /// Only a person may do this.
     #[error("only a person may do this")]
     PeopleOnly,

@@ -1,12 +1,15 @@
 //! Checks of what callers send, field by field; each error names the field as it stands in the request.
 
-use prost_types::{FieldMask, Timestamp};
-use time::OffsetDateTime;
+use prost_types::Timestamp;
+use time::{Duration, OffsetDateTime};
 
-use crate::{
-    error::Error,
-    key::{Changes, Expiry},
-};
+use crate::error::Error;
+
+mod attributes;
+mod mask;
+
+pub use attributes::{allowed_networks, owner, rate_limits, scopes, tag_name, tag_value, tags};
+pub use mask::{changes, masked};
 
 const DISPLAY_NAME_CHARS_MAX: usize = 100;
 const DESCRIPTION_CHARS_MAX: usize = 1_000;
@@ -76,6 +79,25 @@ pub fn time(field: &'static str, at: Option<&Timestamp>) -> Result<Option<Offset
     Ok(Some(to_micros(at)))
 }
 
+/// A length of time from 0 to `max`, kept to the microsecond; `None` if it is not set.
+///
+/// # Errors
+/// If it is out of these bounds.
+pub fn duration(
+    field: &'static str,
+    length: Option<&prost_types::Duration>,
+    max: Duration,
+) -> Result<Option<Duration>, Error> {
+    let Some(length) = length else { return Ok(None) };
+    let whole = (0..1_000_000_000).contains(&length.nanos) && length.seconds >= 0;
+    let length = Duration::new(length.seconds, length.nanos / 1_000 * 1_000);
+    if whole && length <= max {
+        Ok(Some(length))
+    } else {
+        Err(Error::invalid(field, format!("must be from 0 s to {} s", max.whole_seconds())))
+    }
+}
+
 /// Cuts a time to the microsecond.
 ///
 /// # Panics
@@ -91,56 +113,6 @@ pub fn to_micros(at: OffsetDateTime) -> OffsetDateTime {
 /// If it does not.
 pub fn ahead(field: &'static str, at: Option<OffsetDateTime>, now: OffsetDateTime) -> Result<(), Error> {
     if at.is_some_and(|at| at <= now) { Err(Error::invalid(field, "must be in the future")) } else { Ok(()) }
-}
-
-/// The changes that an update asks for: what its mask names, or without a mask what is set.
-///
-/// # Errors
-/// A bad value, or `update_mask` for a path that is unknown or can not be changed.
-pub fn changes(key: &proto::keys::Key, mask: Option<&FieldMask>) -> Result<Changes, Error> {
-    let no_mask = FieldMask::default();
-    let paths = &mask.unwrap_or(&no_mask).paths;
-    for path in paths {
-        match path.as_str() {
-            "*" | "display_name" | "description" | "expire_time" => {}
-            "name" | "environment" | "state" | "start" | "create_time" | "update_time" | "delete_time"
-            | "last_used_time" | "etag" => {
-                return Err(Error::invalid("update_mask", format!("{path} can not be changed")));
-            }
-            _ => return Err(Error::invalid("update_mask", "names a field that a key does not have")),
-        }
-    }
-    let asked = |path: &str, is_set: bool| {
-        if paths.is_empty() { is_set } else { paths.iter().any(|asked| asked == path || asked == "*") }
-    };
-    let mut changes = Changes::default();
-    if asked("display_name", !key.display_name.is_empty()) {
-        changes.display_name = Some(display_name("key.display_name", &key.display_name)?);
-    }
-    if asked("description", !key.description.is_empty()) {
-        changes.description = Some(description("key.description", &key.description)?);
-    }
-    if asked("expire_time", key.expire_time.is_some()) {
-        changes.expire_time = Some(Expiry::from(time("key.expire_time", key.expire_time.as_ref())?));
-    }
-    Ok(changes)
-}
-
-/// Whether each of `known` is to be changed: what the mask names, `*` for all, or without a mask what is set.
-///
-/// # Errors
-/// `update_mask` for a path that is not known.
-pub fn masked<const N: usize>(
-    mask: Option<&FieldMask>,
-    known: [(&str, bool); N],
-) -> Result<[bool; N], Error> {
-    let no_mask = FieldMask::default();
-    let paths = &mask.unwrap_or(&no_mask).paths;
-    if let Some(path) = paths.iter().find(|path| *path != "*" && known.iter().all(|(name, _)| name != path)) {
-        return Err(Error::invalid("update_mask", format!("{} can not be changed", path.escape_debug())));
-    }
-    let asked = |path: &str| paths.iter().any(|asked| asked == path || asked == "*");
-    Ok(known.map(|(path, is_set)| if paths.is_empty() { is_set } else { asked(path) }))
 }
 
 fn one_line(field: &'static str, text: &str, chars_max: usize) -> Result<String, Error> {
@@ -160,7 +132,6 @@ fn at_most(field: &'static str, text: &str, chars_max: usize) -> Result<(), Erro
 
 #[cfg(test)]
 mod tests {
-    use proto::keys::Key;
     use rstest::rstest;
 
     use super::*;
@@ -203,6 +174,21 @@ mod tests {
         assert_eq!(email("f", text).ok().as_deref(), read);
     }
 
+    #[rstest]
+    #[case::none(0, 0, Some(0))]
+    #[case::longest(9, 0, Some(9_000_000))]
+    #[case::to_the_microsecond(1, 1_999, Some(1_000_001))]
+    #[case::too_long(9, 1_000, None)]
+    #[case::negative(-1, 0, None)]
+    #[case::negative_part(0, -1, None)]
+    #[case::no_part(0, 1_000_000_000, None)]
+    #[case::overflow(i64::MAX, 999_999_999, None)]
+    fn durations(#[case] seconds: i64, #[case] nanos: i32, #[case] micros: Option<i128>) {
+        let length = prost_types::Duration { seconds, nanos };
+        let read = duration("f", Some(&length), Duration::seconds(9)).ok().flatten();
+        assert_eq!(read.map(Duration::whole_microseconds), micros);
+    }
+
     #[test]
     fn times_are_kept_to_the_microsecond() {
         let read = |seconds, nanos| time("f", Some(&Timestamp { seconds, nanos })).ok().flatten();
@@ -210,48 +196,5 @@ mod tests {
         assert_eq!(read(1, -1), None);
         assert_eq!(read(1, 1_000_000_000), None);
         assert_eq!(read(i64::MAX, 0), None);
-    }
-
-    fn mask(paths: &[&str]) -> Option<FieldMask> {
-        Some(FieldMask { paths: paths.iter().map(|&path| path.to_owned()).collect() })
-    }
-
-    #[rstest]
-    #[case::no_mask(None, true, true)]
-    #[case::empty_mask(mask(&[]), true, true)]
-    #[case::named(mask(&["display_name"]), true, false)]
-    #[case::both(mask(&["expire_time", "display_name"]), true, true)]
-    #[case::all(mask(&["*"]), true, true)]
-    fn a_mask_says_what_changes(#[case] mask: Option<FieldMask>, #[case] name: bool, #[case] expiry: bool) {
-        let key = Key {
-            display_name: "a".into(),
-            expire_time: Some(Timestamp { seconds: 9, nanos: 0 }),
-            ..Key::default()
-        };
-        let changes = changes(&key, mask.as_ref()).unwrap();
-        assert_eq!((changes.display_name.is_some(), changes.expire_time.is_some()), (name, expiry));
-    }
-
-    #[test]
-    fn a_star_clears_what_is_not_set_and_no_mask_leaves_it() {
-        let key = Key { display_name: "a".into(), description: String::new(), ..Key::default() };
-        let all = changes(&key, mask(&["*"]).as_ref()).unwrap();
-        assert_eq!((all.description, all.expire_time), (Some(String::new()), Some(Expiry::Never)));
-        let set = changes(&key, None).unwrap();
-        assert_eq!((set.description, set.expire_time), (None, None));
-        assert!(changes(&Key::default(), mask(&["*"]).as_ref()).is_err(), "a name can not be cleared");
-    }
-
-    #[rstest]
-    #[case("environment")]
-    #[case("state")]
-    #[case("etag")]
-    #[case("nothing")]
-    #[case("")]
-    #[case("display_name.x")]
-    fn other_paths_are_refused(#[case] path: &str) {
-        let key = Key { display_name: "a".into(), ..Key::default() };
-        let error = changes(&key, mask(&["display_name", path]).as_ref()).unwrap_err();
-        assert!(matches!(error, Error::Invalid { field: "update_mask", .. }));
     }
 }

@@ -1,8 +1,20 @@
 //! A key as its events make it. Pure: takes the time, knows no store and no wire.
 
+use std::collections::BTreeMap;
+
+use access::Subject;
 use domain::{Environment, KeyId, SecretHash, SecretId, WorkspaceId};
-use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use ipnet::IpNet;
+use time::{Duration, OffsetDateTime};
+
+mod event;
+#[cfg(test)]
+mod tests;
+
+pub use event::{Changes, Created, Expiry, Exposed, KeyEvent, RateLimit, Rotated, SecretRetired};
+
+/// How many secrets of a key may work at once.
+pub const WORKING_SECRETS_MAX: usize = 5;
 
 /// A key, after some number of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,16 +31,59 @@ pub struct Key {
     pub description: String,
     /// Where it may be used.
     pub environment: Environment,
-    /// First characters of its secret.
+    /// First characters of its current secret.
     pub start: String,
+    /// Whatever helps to find it.
+    pub tags: BTreeMap<String, String>,
+    /// Who answers for it; `None` for keys from before there were owners.
+    pub owner: Option<Subject>,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// From where it may be used; empty is from anywhere.
+    pub allowed_networks: Vec<IpNet>,
+    /// What it may be called at most.
+    pub rate_limits: Vec<RateLimit>,
     /// When it was made.
     pub create_time: OffsetDateTime,
     /// When it last changed.
     pub update_time: OffsetDateTime,
     /// When it stops working; `None` is never.
     pub expire_time: Option<OffsetDateTime>,
+    /// Since when it is switched off; `None` if it is not.
+    pub disable_time: Option<OffsetDateTime>,
+    /// When a leak was last reported; `None` if none was.
+    pub expose_time: Option<OffsetDateTime>,
     /// When it was deleted.
     pub delete_time: Option<OffsetDateTime>,
+    /// Newest first, so the first is the current one. A store may leave out those that retired long ago.
+    pub secrets: Vec<KeySecret>,
+}
+
+/// One of a key's secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySecret {
+    /// Its id, for good.
+    pub secret_id: SecretId,
+    /// What verifies it.
+    pub hash: SecretHash,
+    /// First characters, for lists.
+    pub start: String,
+    /// The key's version that made it.
+    pub key_version: i64,
+    /// When it was made.
+    pub create_time: OffsetDateTime,
+    /// When it stops working, or did; `None` for the current one.
+    pub retire_time: Option<OffsetDateTime>,
+    /// When its leak was reported; `None` if it was not.
+    pub expose_time: Option<OffsetDateTime>,
+}
+
+impl KeySecret {
+    /// Whether it has not retired at `now`.
+    #[must_use]
+    pub fn works(&self, now: OffsetDateTime) -> bool {
+        self.retire_time.is_none_or(|end| end > now)
+    }
 }
 
 /// Whether a key works at some time.
@@ -40,115 +95,26 @@ pub enum Standing {
     Expired,
     /// Refused for good.
     Deleted,
+    /// Switched off.
+    Disabled,
 }
 
-/// What happened to a key; its JSON is what Postgres keeps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", content = "payload", rename_all = "snake_case")]
-pub enum KeyEvent {
-    /// It was made, with its first secret.
-    Created(Created),
-    /// Some fields changed.
-    Updated(Changes),
-    /// It was deleted.
-    Deleted {},
-}
-
-/// What a key starts with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Created {
-    /// What it is for.
-    pub display_name: String,
-    /// Anything worth knowing.
-    pub description: String,
-    /// `live` or `test`.
-    #[serde(with = "environment")]
-    pub environment: Environment,
-    /// `None` is never.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub expire_time: Option<OffsetDateTime>,
-    /// First characters of the secret.
-    pub start: String,
-    /// The secret's id, as text.
-    pub secret_id: String,
-    /// The secret's hash, in hexadecimal.
-    pub secret_hash: String,
-}
-
-impl Created {
-    /// The secret's id and hash; `None` if the event is damaged.
-    #[must_use]
-    pub fn secret(&self) -> Option<(SecretId, SecretHash)> {
-        Some((self.secret_id.parse().ok()?, SecretHash::from_hex(&self.secret_hash)?))
-    }
-}
-
-/// New values of fields; `None` leaves a field as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Changes {
-    /// What it is for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub display_name: Option<String>,
-    /// Anything worth knowing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// When it stops working.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expire_time: Option<Expiry>,
-}
-
-/// When a key stops working, where "not at all" must be said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Expiry {
-    /// Never.
-    Never,
-    /// At that time.
-    At(#[serde(with = "time::serde::rfc3339")] OffsetDateTime),
-}
-
-impl Expiry {
-    /// The time, if any.
-    #[must_use]
-    pub const fn time(self) -> Option<OffsetDateTime> {
-        match self {
-            Self::Never => None,
-            Self::At(at) => Some(at),
-        }
-    }
-}
-
-impl From<Option<OffsetDateTime>> for Expiry {
-    fn from(at: Option<OffsetDateTime>) -> Self {
-        at.map_or(Self::Never, Self::At)
-    }
-}
-
-impl Changes {
-    /// Without what the key has already.
-    #[must_use]
-    pub fn without_same(self, key: &Key) -> Self {
-        Self {
-            display_name: self.display_name.filter(|name| *name != key.display_name),
-            description: self.description.filter(|text| *text != key.description),
-            expire_time: self.expire_time.filter(|expiry| expiry.time() != key.expire_time),
-        }
-    }
-
-    /// Whether nothing changes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
+/// Whether a secret of a key is good at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// Accepted.
+    Good,
+    /// The key itself is refused; not with [`Standing::Active`].
+    Key(Standing),
+    /// The key is active, but this secret has retired.
+    Retired,
 }
 
 impl Key {
-    /// The key that a first event makes.
+    /// The key that a first event makes. A damaged one makes a key without a secret.
     #[must_use]
     pub fn created(workspace_id: WorkspaceId, key_id: KeyId, event: &Created, at: OffsetDateTime) -> Self {
-        Self {
+        let mut key = Self {
             workspace_id,
             key_id,
             version: 1,
@@ -156,11 +122,21 @@ impl Key {
             description: event.description.clone(),
             environment: event.environment,
             start: event.start.clone(),
+            tags: event.tags.clone(),
+            owner: event.owner,
+            scopes: event.scopes.clone(),
+            allowed_networks: event.allowed_networks.clone(),
+            rate_limits: event.rate_limits.clone(),
             create_time: at,
             update_time: at,
             expire_time: event.expire_time,
+            disable_time: None,
+            expose_time: None,
             delete_time: None,
-        }
+            secrets: Vec::new(),
+        };
+        key.add_secret(event.secret(), &event.start, at);
+        key
     }
 
     /// The key after one more event. A second `Created` changes nothing but the version.
@@ -170,15 +146,21 @@ impl Key {
         self.update_time = at;
         match event {
             KeyEvent::Created(_) => {}
-            KeyEvent::Updated(changes) => {
-                if let Some(display_name) = &changes.display_name {
-                    self.display_name.clone_from(display_name);
+            KeyEvent::Updated(changes) => self.update(changes),
+            KeyEvent::Disabled {} => self.disable_time = Some(at),
+            KeyEvent::Enabled {} => self.disable_time = None,
+            KeyEvent::Rotated(rotated) => {
+                for secret_id in &rotated.retired {
+                    self.retire(secret_id, rotated.retire_time);
                 }
-                if let Some(description) = &changes.description {
-                    self.description.clone_from(description);
-                }
-                if let Some(expiry) = changes.expire_time {
-                    self.expire_time = expiry.time();
+                self.start.clone_from(&rotated.start);
+                self.add_secret(rotated.secret(), &rotated.start, at);
+            }
+            KeyEvent::SecretRetired(retired) => self.retire(&retired.secret_id, at),
+            KeyEvent::Exposed(exposed) => {
+                self.expose_time = Some(at);
+                if let Some(secret) = self.secret_mut(&exposed.secret_id) {
+                    secret.expose_time = Some(at);
                 }
             }
             KeyEvent::Deleted {} => self.delete_time = Some(at),
@@ -186,15 +168,90 @@ impl Key {
         self
     }
 
+    fn update(&mut self, changes: &Changes) {
+        fn take<T: Clone>(field: &mut T, change: Option<&T>) {
+            if let Some(change) = change {
+                field.clone_from(change);
+            }
+        }
+        take(&mut self.display_name, changes.display_name.as_ref());
+        take(&mut self.description, changes.description.as_ref());
+        take(&mut self.expire_time, changes.expire_time.map(Expiry::time).as_ref());
+        take(&mut self.tags, changes.tags.as_ref());
+        self.owner = changes.owner.or(self.owner);
+        take(&mut self.scopes, changes.scopes.as_ref());
+        take(&mut self.allowed_networks, changes.allowed_networks.as_ref());
+        take(&mut self.rate_limits, changes.rate_limits.as_ref());
+    }
+
+    fn add_secret(&mut self, made: Option<(SecretId, SecretHash)>, start: &str, at: OffsetDateTime) {
+        let Some((secret_id, hash)) = made else { return };
+        let secret = KeySecret {
+            secret_id,
+            hash,
+            start: start.to_owned(),
+            key_version: self.version,
+            create_time: at,
+            retire_time: None,
+            expose_time: None,
+        };
+        self.secrets.insert(0, secret);
+    }
+
+    /// An earlier end stays.
+    fn retire(&mut self, secret_id: &str, at: OffsetDateTime) {
+        if let Some(secret) = self.secret_mut(secret_id) {
+            secret.retire_time = Some(secret.retire_time.map_or(at, |end| end.min(at)));
+        }
+    }
+
+    fn secret_mut(&mut self, secret_id: &str) -> Option<&mut KeySecret> {
+        let secret_id: SecretId = secret_id.parse().ok()?;
+        self.secrets.iter_mut().find(|secret| secret.secret_id == secret_id)
+    }
+
+    /// One of its secrets.
+    #[must_use]
+    pub fn secret(&self, secret_id: SecretId) -> Option<&KeySecret> {
+        self.secrets.iter().find(|secret| secret.secret_id == secret_id)
+    }
+
+    /// Whom a rotation at `now` tells to retire after `overlap`: those that would work longer. `None` if more
+    /// than [`WORKING_SECRETS_MAX`] secrets, the new one among them, would work at once.
+    #[must_use]
+    pub fn retired_by_rotation(&self, overlap: Duration, now: OffsetDateTime) -> Option<Vec<SecretId>> {
+        let working = self.secrets.iter().filter(|secret| secret.works(now));
+        if !overlap.is_zero() && working.clone().count() >= WORKING_SECRETS_MAX {
+            return None;
+        }
+        let ends_later = |secret: &&KeySecret| secret.retire_time.is_none_or(|end| end > now + overlap);
+        Some(working.filter(ends_later).map(|secret| secret.secret_id).collect())
+    }
+
     /// Whether it works at `now`.
     #[must_use]
     pub fn standing(&self, now: OffsetDateTime) -> Standing {
         if self.delete_time.is_some() {
             Standing::Deleted
+        } else if self.disable_time.is_some() {
+            Standing::Disabled
         } else if self.expire_time.is_some_and(|end| end <= now) {
             Standing::Expired
         } else {
             Standing::Active
+        }
+    }
+
+    /// Whether a call with one of its secrets is to be accepted at `now`.
+    #[must_use]
+    pub fn answer(&self, secret_id: SecretId, now: OffsetDateTime) -> Answer {
+        match self.standing(now) {
+            // A secret that is left out retired long ago.
+            Standing::Active if self.secret(secret_id).is_some_and(|secret| secret.works(now)) => {
+                Answer::Good
+            }
+            Standing::Active => Answer::Retired,
+            standing => Answer::Key(standing),
         }
     }
 
@@ -204,110 +261,5 @@ impl Key {
         let standing = self.standing(now) as u8;
         let seen = [&self.key_id.as_bytes()[..], &self.version.to_be_bytes(), &[standing]].concat();
         data_encoding::HEXLOWER.encode(&crate::token::sha256(&seen)[..8])
-    }
-}
-
-mod environment {
-    use domain::Environment;
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    pub(super) fn serialize<S: Serializer>(value: &Environment, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(value.as_str())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Environment, D::Error> {
-        let name = String::deserialize(from)?;
-        name.parse().map_err(|()| D::Error::custom("neither live nor test"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use time::{Duration, macros::datetime};
-
-    use super::*;
-
-    const NOW: OffsetDateTime = datetime!(2026-11-22 06:00 UTC);
-
-    fn created() -> Created {
-        Created {
-            display_name: "billing".into(),
-            description: "nightly".into(),
-            environment: Environment::Test,
-            expire_time: None,
-            start: "km_test_0123".into(),
-            secret_id: SecretId::generate().to_string(),
-            secret_hash: "ab".repeat(32),
-        }
-    }
-
-    fn key() -> Key {
-        Key::created(WorkspaceId::generate(), KeyId::generate(), &created(), NOW)
-    }
-
-    #[test]
-    fn events_make_the_key() {
-        let (later, end) = (NOW + Duration::HOUR, NOW + Duration::DAY);
-        let key = key();
-        let named = Changes { display_name: Some("payroll".into()), ..Changes::default() };
-        let expiring = Changes { expire_time: Some(Expiry::At(end)), ..Changes::default() };
-        let endless = Changes { expire_time: Some(Expiry::Never), ..Changes::default() };
-        let updated = key.clone().after(&KeyEvent::Updated(named), later);
-        assert_eq!(updated, Key { version: 2, display_name: "payroll".into(), update_time: later, ..key });
-        let updated = updated.after(&KeyEvent::Updated(expiring), later);
-        assert_eq!((updated.version, updated.expire_time), (3, Some(end)));
-        let updated = updated.after(&KeyEvent::Updated(endless), later);
-        assert_eq!((updated.version, updated.expire_time), (4, None));
-        let deleted = updated.after(&KeyEvent::Deleted {}, end);
-        assert_eq!((deleted.version, deleted.delete_time, deleted.update_time), (5, Some(end), end));
-    }
-
-    #[test]
-    fn standing_follows_from_the_time() {
-        let key = Key { expire_time: Some(NOW + Duration::HOUR), ..key() };
-        assert_eq!(key.standing(NOW), Standing::Active);
-        assert_eq!(key.standing(NOW + Duration::HOUR), Standing::Expired);
-        let deleted = Key { delete_time: Some(NOW), ..key.clone() };
-        assert_eq!(deleted.standing(NOW + Duration::HOUR), Standing::Deleted);
-        assert_ne!(key.etag(NOW), key.etag(NOW + Duration::HOUR));
-        assert_eq!(key.etag(NOW), key.etag(NOW + Duration::MINUTE));
-        assert_ne!(key.etag(NOW), Key { version: 2, ..key }.etag(NOW));
-    }
-
-    #[test]
-    fn what_is_the_same_is_no_change() {
-        let key = Key { expire_time: Some(NOW), ..key() };
-        let same = Changes {
-            display_name: Some(key.display_name.clone()),
-            description: Some(key.description.clone()),
-            expire_time: Some(Expiry::At(NOW)),
-        };
-        assert!(same.without_same(&key).is_empty());
-        let endless = Changes { expire_time: Some(Expiry::Never), ..Changes::default() };
-        assert_eq!(endless.clone().without_same(&key), endless);
-    }
-
-    /// What is in Postgres must be readable for ever.
-    #[test]
-    fn stored_forms_are_fixed() {
-        let check = |event: &KeyEvent, json: &str| {
-            assert_eq!(serde_json::to_string(event).unwrap(), json);
-            assert_eq!(&serde_json::from_str::<KeyEvent>(json).unwrap(), event);
-        };
-        let created = Created { secret_id: "sec_x".into(), expire_time: Some(NOW), ..created() };
-        check(
-            &KeyEvent::Created(Created { secret_hash: "00".into(), ..created }),
-            r#"{"type":"created","payload":{"display_name":"billing","description":"nightly","environment":"test","expire_time":"2026-11-22T06:00:00Z","start":"km_test_0123","secret_id":"sec_x","secret_hash":"00"}}"#,
-        );
-        let changes = |expire_time| Changes { expire_time: Some(expire_time), ..Changes::default() };
-        check(
-            &KeyEvent::Updated(changes(Expiry::Never)),
-            r#"{"type":"updated","payload":{"expire_time":"never"}}"#,
-        );
-        check(
-            &KeyEvent::Updated(changes(Expiry::At(NOW))),
-            r#"{"type":"updated","payload":{"expire_time":{"at":"2026-11-22T06:00:00Z"}}}"#,
-        );
-        check(&KeyEvent::Deleted {}, r#"{"type":"deleted","payload":{}}"#);
     }
 }

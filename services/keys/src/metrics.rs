@@ -28,6 +28,16 @@ pub enum Change {
     Updated,
     /// Deleted, or found deleted.
     Deleted,
+    /// Disabled, or found disabled.
+    Disabled,
+    /// Enabled, or found enabled.
+    Enabled,
+    /// Given a new secret, or found with it by a repeated request.
+    Rotated,
+    /// Rid of a secret, or found without it.
+    SecretRetired,
+    /// Reported as leaked.
+    Exposed,
     /// Its secret was shown again.
     Revealed,
 }
@@ -85,6 +95,11 @@ impl Metrics {
             Change::Created => "created",
             Change::Updated => "updated",
             Change::Deleted => "deleted",
+            Change::Disabled => "disabled",
+            Change::Enabled => "enabled",
+            Change::Rotated => "rotated",
+            Change::SecretRetired => "secret_retired",
+            Change::Exposed => "exposed",
             Change::Revealed => "revealed",
         };
         self.key_calls.add(1, &[KeyValue::new("change", name)]);

@@ -14,7 +14,6 @@ use crate::{
     store::{
         Store, StoreError, Tx,
         rebuild::{Difference, Replayed},
-        secrets::NewSecret,
     },
 };
 
@@ -57,7 +56,10 @@ pub async fn rebuild(store: &Store, tell: &mut (dyn FnMut(String) + Send)) -> Re
             key = replay(&mut tx, key.take(), replayed).await?;
             let in_order = key.as_ref().is_some_and(|key| key.version == replayed.version);
             if !in_order {
-                tell(format!("{} version {}: an event before it is missing", replayed.key_id, replayed.version));
+                tell(format!(
+                    "{} version {}: an event before it is missing",
+                    replayed.key_id, replayed.version
+                ));
                 key = None;
             }
             events += 1;
@@ -81,27 +83,12 @@ async fn replay(tx: &mut Tx, key: Option<Key>, replayed: &Replayed) -> Result<Op
         (Some(key), event) => key.after(event, *time),
     };
     tx.project(&key).await?;
-    project_secrets(tx, &key, replayed).await?;
-    Ok(Some(key))
-}
-
-async fn project_secrets(tx: &mut Tx, key: &Key, replayed: &Replayed) -> Result<(), StoreError> {
-    match &replayed.event {
-        KeyEvent::Created(created) => {
-            let (secret_id, hash) = created.secret().ok_or(StoreError::Damaged("key event"))?;
-            let secret = NewSecret {
-                secret_id,
-                key_id: key.key_id,
-                key_version: key.version,
-                hash,
-                start: created.start.clone(),
-                create_time: replayed.time,
-                sealed: None,
-            };
-            tx.add_secret(&secret).await
-        }
-        KeyEvent::Updated(_) | KeyEvent::Deleted {} => Ok(()),
+    if let KeyEvent::Created(_) | KeyEvent::Rotated(_) = event {
+        let secret = key.secrets.first().ok_or(StoreError::Damaged("key event"))?;
+        tx.add_secret(*key_id, secret, None).await?;
     }
+    tx.project_secrets(&key).await?;
+    Ok(Some(key))
 }
 
 /// A line for each field that differs.
@@ -112,7 +99,8 @@ fn describe(difference: &Difference) -> Vec<String> {
         (None, _) => vec![format!("{name} is missing")],
         (_, None) => vec![format!("{name} is there without events")],
         (Some(is), Some(replayed)) => {
-            let fields = is.as_object().into_iter().flatten().filter(|(field, is)| replayed[field.as_str()] != **is);
+            let fields =
+                is.as_object().into_iter().flatten().filter(|(field, is)| replayed[field.as_str()] != **is);
             let line = |(field, is): (&String, &Value)| {
                 format!("{name} {field} is {is}, its events say {}", replayed[field.as_str()])
             };

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration}
 
 use domain::{KeyId, WorkspaceId};
 use proto::resource::key_name;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::{
     sync::watch,
@@ -16,7 +17,7 @@ use crate::{
     edges::{Edge, Edges},
     error::Error,
     fields::to_micros,
-    store::Store,
+    store::{Store, audit::Change},
 };
 
 /// Longest wait that a caller may ask for.
@@ -73,6 +74,24 @@ pub struct SilentEdge {
     pub fails_closed: OffsetDateTime,
 }
 
+impl Receipt {
+    /// For the audit trail.
+    fn to_json(&self) -> Value {
+        let state = match self.state {
+            State::Complete => "complete",
+            State::Partial => "partial",
+            State::NotAwaited => "not_awaited",
+        };
+        json!({
+            "state": state,
+            "edges_refusing": self.edges_refusing,
+            "edges": self.edges,
+            "elapsed_us": u64::try_from(self.elapsed.as_micros()).unwrap_or(u64::MAX),
+            "silent_edges": self.silent_edges.iter().map(|edge| &edge.edge_id).collect::<Vec<_>>(),
+        })
+    }
+}
+
 impl Receipts {
     /// Receipts by what `edges` say.
     #[must_use]
@@ -95,7 +114,8 @@ impl Receipts {
         let receipt = self.wait(key_id, within).await;
         let mut tx = self.store.begin().await?;
         let now = to_micros(OffsetDateTime::now_utc());
-        tx.audit(workspace_id, "receipt", &key_name(workspace_id, key_id), caller, now).await?;
+        let (name, change) = (key_name(workspace_id, key_id), Change::made(receipt.to_json()));
+        tx.audit_change(workspace_id, "receipt", &name, change, caller, now).await?;
         tx.commit().await?;
         tracing::info!(
             key.id = %key_id,

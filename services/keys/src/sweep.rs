@@ -1,4 +1,5 @@
-//! Forgets what has ended: sessions, attempts to sign in, invitations, idempotency keys.
+//! Forgets what has ended: sessions, attempts to sign in, invitations, idempotency keys, copies of retired secrets,
+//! addresses.
 
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    activity::ADDRESSES_COUNT_FOR,
     lifecycle,
     sessions::IDLE_MAX,
     store::{Store, StoreError},
@@ -31,5 +33,7 @@ pub async fn sweep(store: &Store, now: OffsetDateTime) -> Result<(), StoreError>
     store.sweep_sessions(now, now - IDLE_MAX).await?;
     store.sweep_invitations(now).await?;
     store.sweep_attempts(now - throttle::WINDOW).await?;
-    store.sweep_creations(now - lifecycle::REPEATABLE_FOR).await
+    store.sweep_creations(now - lifecycle::REPEATABLE_FOR).await?;
+    store.sweep_copies(now).await?;
+    store.sweep_addresses(now - ADDRESSES_COUNT_FOR).await
 }

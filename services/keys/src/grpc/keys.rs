@@ -1,19 +1,26 @@
 //! `keymeter.keys.v1.KeysService`.
 
-use proto::keys::{
-    CreateKeyRequest, CreateKeyResponse, DeleteKeyRequest, DeleteKeyResponse, GetKeyRequest, Key,
-    ListKeysRequest, ListKeysResponse, RevealKeyRequest, RevealKeyResponse, UpdateKeyRequest,
-    VerificationCode, VerifyKeyRequest, VerifyKeyResponse, keys_service_server::KeysService,
+use access::Claims;
+use domain::{KeyId, WorkspaceId};
+use proto::{
+    keys::{
+        CreateKeyRequest, CreateKeyResponse, DeleteKeyRequest, DeleteKeyResponse, DisableKeyRequest,
+        DisableKeyResponse, EnableKeyRequest, EnableKeyResponse, GetKeyRequest, Key, ListKeysRequest,
+        ListKeysResponse, RetireSecretRequest, RetireSecretResponse, RevealKeyRequest, RevealKeyResponse,
+        RotateKeyRequest, RotateKeyResponse, UpdateKeyRequest, VerifyKeyRequest, VerifyKeyResponse,
+        keys_service_server::KeysService,
+    },
+    resource::secret_name,
 };
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
-use super::{answer, identify, now, required, wire};
+use super::{answer, identify, keys_wire as read, now, wire};
 use crate::{
+    caller::Caller,
     error::Error,
     fields,
-    key::Standing,
-    lifecycle::{Keys, ListPosition, NewKey, Verdict},
+    lifecycle::{Asked, Keys, OVERLAP_MAX},
     metrics::{Change, Metrics},
     page,
     receipts::{self, Receipts},
@@ -24,6 +31,15 @@ pub(super) struct Rpc {
     pub(super) keys: Keys,
     pub(super) receipts: Receipts,
     pub(super) metrics: Metrics,
+}
+
+fn asked<'a>(
+    (workspace_id, key_id): (WorkspaceId, KeyId),
+    etag: &'a str,
+    (claims, caller): &'a (Claims, Caller),
+    now: OffsetDateTime,
+) -> Asked<'a> {
+    Asked { workspace_id, key_id, etag, claims, caller, now }
 }
 
 #[tonic::async_trait]
@@ -37,11 +53,10 @@ impl KeysService for Rpc {
         let workspace_id = claims.workspace(&request.parent)?;
         answer(async {
             let now = now();
-            let new = new_key(request)?;
-            let (shown, secret) = self.keys.create(workspace_id, new, &caller, now).await?;
+            let new = read::new_key(request)?;
+            let (shown, secret) = self.keys.create(workspace_id, new, (&claims, &caller), now).await?;
             self.metrics.changed(Change::Created);
-            let secret = secret.map(|secret| secret.reveal().to_owned()).unwrap_or_default();
-            Ok(CreateKeyResponse { key: Some(wire::key(shown, now)), secret })
+            Ok(CreateKeyResponse { key: Some(wire::key(shown, now)), secret: wire::secret(secret) })
         })
         .await
     }
@@ -49,7 +64,11 @@ impl KeysService for Rpc {
     async fn get_key(&self, request: Request<GetKeyRequest>) -> Result<Response<Key>, Status> {
         let (claims, _) = identify(&request)?;
         let (workspace_id, key_id) = wire::own_key("name", &request.get_ref().name, &claims)?;
-        answer(async { Ok(wire::key(self.keys.get(workspace_id, key_id).await?, now())) }).await
+        answer(async {
+            let now = now();
+            Ok(wire::key(self.keys.get(workspace_id, key_id, now).await?, now))
+        })
+        .await
     }
 
     async fn list_keys(
@@ -62,13 +81,11 @@ impl KeysService for Rpc {
         answer(async {
             let now = now();
             let size = page::size(request.page_size)?;
-            let list = format!("keys of {workspace_id} deleted {}", request.show_deleted);
-            let after: Option<ListPosition> = page::position::<(i64, String)>(&list, &request.page_token)?
-                .map(read_position)
-                .transpose()?;
-            let (keys, last) = self.keys.list(workspace_id, request.show_deleted, after, size).await?;
-            let next_page_token =
-                last.map(|last| page::token(&list, &write_position(last))).unwrap_or_default();
+            let filter = read::filter(&request)?;
+            let list = format!("keys of {workspace_id} {filter:?}");
+            let after = read::position(filter.order, &list, &request.page_token)?;
+            let (keys, last) = self.keys.list(workspace_id, &filter, after, size, now).await?;
+            let next_page_token = last.map(|last| page::token(&list, &last.write())).unwrap_or_default();
             let keys = keys.into_iter().map(|shown| wire::key(shown, now)).collect();
             Ok(ListKeysResponse { keys, next_page_token })
         })
@@ -76,16 +93,100 @@ impl KeysService for Rpc {
     }
 
     async fn update_key(&self, request: Request<UpdateKeyRequest>) -> Result<Response<Key>, Status> {
-        let (claims, caller) = identify(&request)?;
+        let who = identify(&request)?;
         let UpdateKeyRequest { key, update_mask } = request.into_inner();
         let key = key.unwrap_or_default();
-        let name = wire::own_key("key.name", &key.name, &claims)?;
+        let name = wire::own_key("key.name", &key.name, &who.0)?;
         answer(async {
             let now = now();
             let changes = fields::changes(&key, update_mask.as_ref())?;
-            let shown = self.keys.update(name, changes, &key.etag, &caller, now).await?;
+            let shown = self.keys.update(asked(name, &key.etag, &who, now), changes).await?;
             self.metrics.changed(Change::Updated);
             Ok(wire::key(shown, now))
+        })
+        .await
+    }
+
+    async fn disable_key(
+        &self,
+        request: Request<DisableKeyRequest>,
+    ) -> Result<Response<DisableKeyResponse>, Status> {
+        let who = identify(&request)?;
+        let request = request.into_inner();
+        let name = wire::own_key("name", &request.name, &who.0)?;
+        answer(async {
+            let now = now();
+            let within = receipts::within(request.receipt_timeout)?;
+            let shown = self.keys.disable(asked(name, &request.etag, &who, now)).await?;
+            self.metrics.changed(Change::Disabled);
+            let receipt = self.receipts.give(name, within, &who.1).await.map(wire::receipt)?;
+            let version = shown.key.version.unsigned_abs();
+            Ok(DisableKeyResponse { key: Some(wire::key(shown, now)), version, receipt: Some(receipt) })
+        })
+        .await
+    }
+
+    async fn enable_key(
+        &self,
+        request: Request<EnableKeyRequest>,
+    ) -> Result<Response<EnableKeyResponse>, Status> {
+        let who = identify(&request)?;
+        let request = request.into_inner();
+        let name = wire::own_key("name", &request.name, &who.0)?;
+        answer(async {
+            let now = now();
+            let shown = self.keys.enable(asked(name, &request.etag, &who, now)).await?;
+            self.metrics.changed(Change::Enabled);
+            let version = shown.key.version.unsigned_abs();
+            Ok(EnableKeyResponse { key: Some(wire::key(shown, now)), version })
+        })
+        .await
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<RotateKeyRequest>,
+    ) -> Result<Response<RotateKeyResponse>, Status> {
+        let who = identify(&request)?;
+        let request = request.into_inner();
+        let name = wire::own_key("name", &request.name, &who.0)?;
+        answer(async {
+            let now = now();
+            let overlap = fields::duration("overlap", request.overlap.as_ref(), OVERLAP_MAX)?;
+            let overlap =
+                overlap.ok_or_else(|| Error::invalid("overlap", "must be given; 0 s is at once"))?;
+            let idempotency_key = fields::idempotency_key(&request.idempotency_key)?;
+            let asked = asked(name, &request.etag, &who, now);
+            let rotation = self.keys.rotate(asked, overlap, idempotency_key.as_deref()).await?;
+            self.metrics.changed(Change::Rotated);
+            let retired = rotation.retired.into_iter().map(|id| secret_name(name.0, name.1, id));
+            Ok(RotateKeyResponse {
+                version: rotation.shown.key.version.unsigned_abs(),
+                key: Some(wire::key(rotation.shown, now)),
+                secret: wire::secret(rotation.secret),
+                retired_secrets: retired.collect(),
+            })
+        })
+        .await
+    }
+
+    async fn retire_secret(
+        &self,
+        request: Request<RetireSecretRequest>,
+    ) -> Result<Response<RetireSecretResponse>, Status> {
+        let who = identify(&request)?;
+        let request = request.into_inner();
+        let (workspace_id, key_id, secret_id) = wire::own_secret("name", &request.name, &who.0)?;
+        answer(async {
+            let now = now();
+            let within = receipts::within(request.receipt_timeout)?;
+            let asked = asked((workspace_id, key_id), &request.etag, &who, now);
+            let shown = self.keys.retire_secret(asked, secret_id).await?;
+            self.metrics.changed(Change::SecretRetired);
+            let receipt = self.receipts.give((workspace_id, key_id), within, &who.1).await;
+            let receipt = receipt.map(wire::receipt)?;
+            let version = shown.key.version.unsigned_abs();
+            Ok(RetireSecretResponse { key: Some(wire::key(shown, now)), version, receipt: Some(receipt) })
         })
         .await
     }
@@ -94,12 +195,12 @@ impl KeysService for Rpc {
         &self,
         request: Request<RevealKeyRequest>,
     ) -> Result<Response<RevealKeyResponse>, Status> {
-        let (claims, caller) = identify(&request)?;
-        let (workspace_id, key_id) = wire::own_key("name", &request.get_ref().name, &claims)?;
+        let who = identify(&request)?;
+        let name = wire::own_key("name", &request.get_ref().name, &who.0)?;
         answer(async {
-            let secret = self.keys.reveal(workspace_id, key_id, &caller, now()).await?;
+            let secret = self.keys.reveal(asked(name, "", &who, now())).await?;
             self.metrics.changed(Change::Revealed);
-            Ok(RevealKeyResponse { secret: secret.reveal().to_owned() })
+            Ok(RevealKeyResponse { secret: wire::secret(Some(secret)) })
         })
         .await
     }
@@ -108,15 +209,15 @@ impl KeysService for Rpc {
         &self,
         request: Request<DeleteKeyRequest>,
     ) -> Result<Response<DeleteKeyResponse>, Status> {
-        let (claims, caller) = identify(&request)?;
+        let who = identify(&request)?;
         let request = request.into_inner();
-        let name = wire::own_key("name", &request.name, &claims)?;
+        let name = wire::own_key("name", &request.name, &who.0)?;
         answer(async {
             let now = now();
             let within = receipts::within(request.receipt_timeout)?;
-            let shown = self.keys.delete(name, &request.etag, &caller, now).await?;
-            let receipt = self.receipts.give(name, within, &caller).await.map(wire::receipt)?;
+            let shown = self.keys.delete(asked(name, &request.etag, &who, now)).await?;
             self.metrics.changed(Change::Deleted);
+            let receipt = self.receipts.give(name, within, &who.1).await.map(wire::receipt)?;
             let version = shown.key.version.unsigned_abs();
             Ok(DeleteKeyResponse { key: Some(wire::key(shown, now)), version, receipt: Some(receipt) })
         })
@@ -131,49 +232,12 @@ impl KeysService for Rpc {
         let request = request.into_inner();
         let workspace_id = claims.workspace(&request.parent)?;
         answer(async {
-            let verdict = self.keys.verify(workspace_id, &request.secret).await?;
-            let response = verification(verdict, now());
+            let now = now();
+            let verdict = self.keys.verify(workspace_id, &request.secret, now).await?;
+            let response = wire::verification(verdict, now);
             self.metrics.verified(response.code());
             Ok(response)
         })
         .await
     }
-}
-
-fn new_key(request: CreateKeyRequest) -> Result<NewKey, Error> {
-    let key = required("key", request.key)?;
-    Ok(NewKey {
-        display_name: fields::display_name("key.display_name", &key.display_name)?,
-        description: fields::description("key.description", &key.description)?,
-        environment: wire::environment("key.environment", key.environment)?,
-        expire_time: fields::time("key.expire_time", key.expire_time.as_ref())?,
-        idempotency_key: fields::idempotency_key(&request.idempotency_key)?,
-    })
-}
-
-fn verification(verdict: Verdict, now: OffsetDateTime) -> VerifyKeyResponse {
-    let (code, key) = match verdict {
-        Verdict::Malformed => (VerificationCode::Malformed, None),
-        Verdict::NotFound => (VerificationCode::NotFound, None),
-        Verdict::Known(shown) => {
-            let code = match shown.key.standing(now) {
-                Standing::Active => VerificationCode::Valid,
-                Standing::Expired => VerificationCode::Expired,
-                Standing::Deleted => VerificationCode::Deleted,
-            };
-            (code, Some(wire::key(*shown, now)))
-        }
-    };
-    VerifyKeyResponse { valid: code == VerificationCode::Valid, code: code.into(), key }
-}
-
-/// A position as a page token holds it: microseconds and the id.
-fn write_position((time, key_id): ListPosition) -> (i64, String) {
-    (i64::try_from(time.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX), key_id.to_string())
-}
-
-fn read_position((micros, key_id): (i64, String)) -> Result<ListPosition, Error> {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok();
-    time.zip(key_id.parse().ok())
-        .ok_or_else(|| Error::invalid("page_token", "is damaged; start again without it"))
 }

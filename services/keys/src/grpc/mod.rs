@@ -21,6 +21,7 @@ use crate::{
 
 mod audit;
 mod keys;
+mod keys_wire;
 mod members;
 mod service_tokens;
 mod sessions;

@@ -6,7 +6,7 @@ use proto::status::{error as status_of, internal, invalid, not_found, unavailabl
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{error::Error, seal::KekError, store::StoreError};
+use crate::{error::Error, key::WORKING_SECRETS_MAX, seal::KekError, store::StoreError};
 
 /// When to try again while Postgres is away.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -34,7 +34,25 @@ pub(super) fn status(error: Error) -> Status {
         Error::NoCopy => status_of(
             Code::FailedPrecondition,
             "NO_COPY",
-            "there is no copy of this key's secret that opens; create a new key",
+            "there is no copy of this key's secret that opens; rotate the key",
+        ),
+        Error::TooManySecrets => status_of(
+            Code::FailedPrecondition,
+            "TOO_MANY_SECRETS",
+            format!(
+                "{WORKING_SECRETS_MAX} secrets of this key work already; retire one with RetireSecret, or \
+                 rotate without overlap"
+            ),
+        ),
+        Error::CurrentSecret => status_of(
+            Code::FailedPrecondition,
+            "CURRENT_SECRET",
+            "this is the key's current secret; rotate the key first, or delete or disable it",
+        ),
+        Error::NotOwner => status_of(
+            Code::PermissionDenied,
+            "NOT_OWNER",
+            "your role lets you change only keys that you own; ask its owner or an administrator",
         ),
         Error::PeopleOnly => status_of(
             Code::PermissionDenied,
@@ -48,7 +66,12 @@ pub(super) fn status(error: Error) -> Status {
             status_of(Code::PermissionDenied, "NOT_A_MEMBER", "the account is not in that workspace")
         }
         Error::Unauthenticated(why) => status_of(Code::Unauthenticated, "NOT_SIGNED_IN", why),
-        Error::Throttled { retry_after } => throttled(retry_after),
+        Error::Throttled { retry_after } => {
+            exhausted("TOO_MANY_ATTEMPTS", "too many wrong passwords", retry_after)
+        }
+        Error::TooManyReveals { retry_after } => {
+            exhausted("TOO_MANY_REVEALS", "too many secrets were shown again", retry_after)
+        }
         Error::Busy(_) => unavailable("a free turn to check passwords", RETRY_AFTER),
         Error::NotStarted => unavailable("Postgres", RETRY_AFTER),
         Error::Store(StoreError::Away(source)) => {
@@ -74,9 +97,9 @@ pub(super) fn status(error: Error) -> Status {
     }
 }
 
-fn throttled(retry_after: Duration) -> Status {
-    let mut details = ErrorDetails::with_error_info("TOO_MANY_ATTEMPTS", "keymeter", HashMap::new());
+fn exhausted(reason: &str, what: &str, retry_after: Duration) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, "keymeter", HashMap::new());
     details.set_retry_info(Some(retry_after));
-    let message = format!("too many wrong passwords; try again in {} s", retry_after.as_secs().max(1));
+    let message = format!("{what}; try again in {} s", retry_after.as_secs().max(1));
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }

@@ -1,10 +1,10 @@
 //! Conversions between the service's values and messages.
 
 use access::Role;
-use domain::{Environment, KeyId, WorkspaceId};
+use domain::{Environment, KeyId, Secret, SecretId, WorkspaceId};
 use proto::{
     keys as pb,
-    resource::{self, key_name, workspace_name},
+    resource::{self, key_name, secret_name, workspace_name},
     timestamp::to_proto,
 };
 use time::OffsetDateTime;
@@ -12,7 +12,8 @@ use tonic::Status;
 
 use crate::{
     error::Error,
-    key::Standing,
+    key::{Answer, KeySecret, RateLimit, Standing},
+    lifecycle::Verdict,
     receipts::{Receipt, SilentEdge, State},
     signing::Issued,
     store::{keys::Shown, workspaces::Workspace},
@@ -20,30 +21,44 @@ use crate::{
 
 /// A key as it is at `now`.
 pub(super) fn key(shown: Shown, now: OffsetDateTime) -> pb::Key {
-    let Shown { key, last_used_time } = shown;
-    let state = match key.standing(now) {
-        Standing::Active => pb::KeyState::Active,
-        Standing::Expired => pb::KeyState::Expired,
-        Standing::Deleted => pb::KeyState::Deleted,
-    };
+    let Shown { key, usage } = shown;
     let environment = match key.environment {
         Environment::Live => pb::Environment::Live,
         Environment::Test => pb::Environment::Test,
     };
+    let secret = |secret: &KeySecret| pb::Secret {
+        name: secret_name(key.workspace_id, key.key_id, secret.secret_id),
+        start: secret.start.clone(),
+        create_time: Some(to_proto(secret.create_time)),
+        retire_time: secret.retire_time.map(to_proto),
+        last_used_time: usage.secrets.get(&secret.secret_id).copied().map(to_proto),
+    };
+    let rate_limit = |limit: &RateLimit| pb::RateLimit {
+        name: limit.name.clone(),
+        requests: limit.requests,
+        window: Some(prost_types::Duration { seconds: limit.window_s.into(), nanos: 0 }),
+    };
     pb::Key {
         name: key_name(key.workspace_id, key.key_id),
         etag: key.etag(now),
-        display_name: key.display_name,
-        description: key.description,
         environment: environment.into(),
-        state: state.into(),
-        start: key.start,
+        state: state(key.standing(now)).into(),
         create_time: Some(to_proto(key.create_time)),
         update_time: Some(to_proto(key.update_time)),
         expire_time: key.expire_time.map(to_proto),
         delete_time: key.delete_time.map(to_proto),
-        last_used_time: last_used_time.map(to_proto),
-        ..pb::Key::default()
+        expose_time: key.expose_time.map(to_proto),
+        last_used_time: usage.last_used_time.map(to_proto),
+        address_count: usage.address_count,
+        owner: key.owner.map(|owner| owner.to_string()).unwrap_or_default(),
+        allowed_networks: key.allowed_networks.iter().map(ToString::to_string).collect(),
+        rate_limits: key.rate_limits.iter().map(rate_limit).collect(),
+        secrets: key.secrets.iter().map(secret).collect(),
+        display_name: key.display_name,
+        description: key.description,
+        start: key.start,
+        tags: key.tags.into_iter().collect(),
+        scopes: key.scopes,
     }
 }
 
@@ -69,6 +84,44 @@ pub(super) fn receipt(receipt: Receipt) -> pb::Receipt {
     }
 }
 
+fn state(standing: Standing) -> pb::KeyState {
+    match standing {
+        Standing::Active => pb::KeyState::Active,
+        Standing::Expired => pb::KeyState::Expired,
+        Standing::Deleted => pb::KeyState::Deleted,
+        Standing::Disabled => pb::KeyState::Disabled,
+    }
+}
+
+/// Whether a secret is good, and of which key.
+pub(super) fn verification(verdict: Verdict, now: OffsetDateTime) -> pb::VerifyKeyResponse {
+    use pb::VerificationCode as Code;
+    let (code, shown) = match verdict {
+        Verdict::Malformed => (Code::Malformed, None),
+        Verdict::NotFound => (Code::NotFound, None),
+        Verdict::Known(shown, secret_id) => {
+            let code = match shown.key.answer(secret_id, now) {
+                Answer::Good | Answer::Key(Standing::Active) => Code::Valid,
+                Answer::Key(Standing::Expired) => Code::Expired,
+                Answer::Key(Standing::Deleted) => Code::Deleted,
+                Answer::Key(Standing::Disabled) => Code::Disabled,
+                Answer::Retired => Code::SecretRetired,
+            };
+            (code, Some(*shown))
+        }
+    };
+    pb::VerifyKeyResponse {
+        valid: code == Code::Valid,
+        code: code.into(),
+        key: shown.map(|shown| key(shown, now)),
+    }
+}
+
+/// A secret, for its owner; empty if there is none to show.
+pub(super) fn secret(secret: Option<Secret>) -> String {
+    secret.map(|secret| secret.reveal().to_owned()).unwrap_or_default()
+}
+
 /// The environment that a request names; live if it names none.
 pub(super) fn environment(field: &'static str, value: i32) -> Result<Environment, Error> {
     match pb::Environment::try_from(value) {
@@ -85,6 +138,21 @@ pub(super) fn own_key(
     claims: &access::Claims,
 ) -> Result<(WorkspaceId, KeyId), Status> {
     claims.own(field, "key", name, resource::parse_key_name)
+}
+
+/// The workspace, key and secret of a name. Another workspace than the caller's is not found.
+pub(super) fn own_secret(
+    field: &'static str,
+    name: &str,
+    claims: &access::Claims,
+) -> Result<(WorkspaceId, KeyId, SecretId), Status> {
+    let (workspace_id, key_id, secret_id) = resource::parse_secret_name(name)
+        .map_err(|error| proto::status::invalid(field, error.to_string()))?;
+    if claims.owns(workspace_id) {
+        Ok((workspace_id, key_id, secret_id))
+    } else {
+        Err(proto::status::not_found("key", &key_name(workspace_id, key_id)))
+    }
 }
 
 /// A workspace.

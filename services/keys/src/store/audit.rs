@@ -72,4 +72,27 @@ impl Tx {
         self.pending.push(Pending { workspace_id, fact, caller: caller.clone(), time: now });
         Ok(())
     }
+
+    /// When an actor did something in a workspace since `since`, oldest first.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn audited(
+        &mut self,
+        workspace_id: WorkspaceId,
+        action: &str,
+        actor: &str,
+        since: OffsetDateTime,
+    ) -> Result<Vec<OffsetDateTime>, StoreError> {
+        let sql = "select entry_time from audit_entries
+                   where workspace_id = $1 and action = $2 and actor = $3 and entry_time > $4
+                   order by entry_time";
+        Ok(sqlx::query_scalar(sql)
+            .bind(workspace_id.as_uuid())
+            .bind(action)
+            .bind(actor)
+            .bind(since)
+            .fetch_all(&mut *self.inner)
+            .await?)
+    }
 }

@@ -1,11 +1,13 @@
 //! Keys: the projection, and the events that make it.
 
-use domain::{KeyId, SecretHash, WorkspaceId};
+use std::collections::BTreeMap;
+
+use domain::{KeyId, SecretHash, SecretId, WorkspaceId};
 use serde_json::Value;
-use sqlx::{Row as _, postgres::PgRow};
+use sqlx::{Row as _, postgres::PgRow, types::Json};
 use time::OffsetDateTime;
 
-use super::{Store, StoreError, Tx, ledger::Pending};
+use super::{Store, StoreError, Tx, ledger::Pending, secrets};
 use crate::{
     caller::Caller,
     key::{Key, KeyEvent},
@@ -15,38 +17,71 @@ use crate::{
 /// What is notified when rows were added to the outbox.
 pub(super) const OUTBOX_CHANNEL: &str = "key_outbox";
 
-/// A key as it is shown.
+/// A key as it is shown. Of its secrets those are there that work or retired lately.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     /// The key.
     pub key: Key,
+    /// What is known of its use.
+    pub usage: Usage,
+}
+
+/// What is known of a key's use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
     /// Start of its newest call; `None` if it was never used.
     pub last_used_time: Option<OffsetDateTime>,
+    /// From how many addresses it was used lately.
+    pub address_count: i32,
+    /// Start of the newest call with each of its secrets that was used.
+    pub secrets: BTreeMap<SecretId, OffsetDateTime>,
 }
 
 impl Shown {
-    fn of(row: &PgRow) -> Result<Self, StoreError> {
-        Ok(Self { key: key(row)?, last_used_time: row.try_get("last_used_time")? })
+    pub(super) fn of(row: &PgRow) -> Result<Self, StoreError> {
+        let (secrets, used) = secrets::of_key(row)?;
+        Ok(Self {
+            key: Key { secrets, ..key(row)? },
+            usage: Usage {
+                last_used_time: row.try_get("last_used_time")?,
+                address_count: row.try_get("address_count")?,
+                secrets: used,
+            },
+        })
     }
 }
 
+/// One key with its activity; what stands behind it must bind the workspace, the id, and as `$3` from when on
+/// retired secrets are shown.
+const ONE: &str = concat!(
+    "select k.*, a.last_used_time, a.address_count, s.*
+     from keys k join key_activity a using (key_id) ",
+    secrets::join_secrets!("$3"),
+    " where k.workspace_id = $1 and k.key_id = $2"
+);
+
 impl Store {
-    /// A key of a workspace, deleted or not.
+    /// A key of a workspace, deleted or not, with those of its secrets that retire after `secrets_from`.
     ///
     /// # Errors
     /// If Postgres does not answer.
-    pub async fn key(&self, workspace_id: WorkspaceId, key_id: KeyId) -> Result<Option<Shown>, StoreError> {
-        let sql = "select k.*, a.last_used_time from keys k left join key_activity a using (key_id)
-                   where k.workspace_id = $1 and k.key_id = $2";
-        let row = sqlx::query(sql)
+    pub async fn key(
+        &self,
+        workspace_id: WorkspaceId,
+        key_id: KeyId,
+        secrets_from: OffsetDateTime,
+    ) -> Result<Option<Shown>, StoreError> {
+        let row = sqlx::query(ONE)
             .bind(workspace_id.as_uuid())
             .bind(key_id.as_uuid())
+            .bind(secrets_from)
             .fetch_optional(&self.pool)
             .await?;
         row.as_ref().map(Shown::of).transpose()
     }
 
-    /// The key of a workspace that has the secret with this hash, deleted or not.
+    /// The key of a workspace that has the secret with this hash, deleted or not, with those of its secrets that
+    /// retire after `secrets_from`; and which secret that is.
     ///
     /// # Errors
     /// If Postgres does not answer.
@@ -54,48 +89,28 @@ impl Store {
         &self,
         workspace_id: WorkspaceId,
         hash: SecretHash,
-    ) -> Result<Option<Shown>, StoreError> {
-        let sql = "select k.*, a.last_used_time
-                   from secrets s join keys k using (key_id) left join key_activity a using (key_id)
-                   where s.secret_hash = $2 and k.workspace_id = $1";
+        secrets_from: OffsetDateTime,
+    ) -> Result<Option<(Shown, SecretId)>, StoreError> {
+        let sql = concat!(
+            "select k.*, a.last_used_time, a.address_count, s.*, h.secret_id
+             from secrets h join keys k using (key_id) join key_activity a using (key_id) ",
+            secrets::join_secrets!("$3"),
+            " where h.secret_hash = $2 and k.workspace_id = $1"
+        );
         let row = sqlx::query(sql)
             .bind(workspace_id.as_uuid())
             .bind(&hash.as_bytes()[..])
+            .bind(secrets_from)
             .fetch_optional(&self.pool)
             .await?;
-        row.as_ref().map(Shown::of).transpose()
-    }
-
-    /// At most `limit` keys of a workspace, newest first, those after `after` (time of creation and id).
-    ///
-    /// # Errors
-    /// If Postgres does not answer.
-    pub async fn keys_of(
-        &self,
-        workspace_id: WorkspaceId,
-        show_deleted: bool,
-        after: Option<(OffsetDateTime, KeyId)>,
-        limit: usize,
-    ) -> Result<Vec<Shown>, StoreError> {
-        let (time, id) = after.map_or((None, None), |(time, id)| (Some(time), Some(id.as_uuid())));
-        let sql = "select k.*, a.last_used_time from keys k left join key_activity a using (key_id)
-                   where k.workspace_id = $1 and (k.delete_time is null or $2)
-                     and ($3::timestamptz is null or (k.create_time, k.key_id) < ($3, $4))
-                   order by k.create_time desc, k.key_id desc limit $5";
-        let rows = sqlx::query(sql)
-            .bind(workspace_id.as_uuid())
-            .bind(show_deleted)
-            .bind(time)
-            .bind(id)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(Shown::of).collect()
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some((Shown::of(&row)?, SecretId::from_uuid(row.try_get("secret_id")?))))
     }
 }
 
 impl Tx {
-    /// A key of a workspace, held against changes until the end of the transaction.
+    /// A key of a workspace with those of its secrets that retire after `secrets_from`, held against changes
+    /// until the end of the transaction.
     ///
     /// # Errors
     /// If Postgres does not answer, or somebody else holds it too long.
@@ -103,25 +118,36 @@ impl Tx {
         &mut self,
         workspace_id: WorkspaceId,
         key_id: KeyId,
+        secrets_from: OffsetDateTime,
     ) -> Result<Option<Shown>, StoreError> {
-        let sql = "select k.*, a.last_used_time from keys k left join key_activity a using (key_id)
-                   where k.workspace_id = $1 and k.key_id = $2 for update of k";
-        let row = sqlx::query(sql)
+        // Held first: a statement that waits for the row would go on with the secrets from before its wait.
+        sqlx::query("select from keys where workspace_id = $1 and key_id = $2 for update")
             .bind(workspace_id.as_uuid())
             .bind(key_id.as_uuid())
+            .execute(&mut *self.inner)
+            .await?;
+        let row = sqlx::query(ONE)
+            .bind(workspace_id.as_uuid())
+            .bind(key_id.as_uuid())
+            .bind(secrets_from)
             .fetch_optional(&mut *self.inner)
             .await?;
         row.as_ref().map(Shown::of).transpose()
     }
 
-    /// Appends the event that made `key` what it is, and writes the projection. The feed is told by
-    /// [`Self::feed`], after the key has its secrets.
+    /// Appends the event that made `key` what it is, and writes the projection but for new secrets. The feed is
+    /// told by [`Self::feed`], after the key has its secrets.
     ///
     /// # Errors
     /// If Postgres does not answer. The event itself is written at the commit.
     pub async fn record(&mut self, key: &Key, event: &KeyEvent, caller: &Caller) -> Result<(), StoreError> {
         let (kind, payload) = stored(event)?;
         let before = self.project(key).await?;
+        if key.version > 1 {
+            self.project_secrets(key).await?;
+        } else {
+            self.add_activity(key).await?;
+        }
         let fact = Fact::Key { key_id: key.key_id, version: key.version, kind, payload, before };
         let Key { workspace_id, update_time: time, .. } = *key;
         self.pending.push(Pending { workspace_id, fact, caller: caller.clone(), time });
@@ -133,12 +159,17 @@ impl Tx {
         let sql = "with old as (select to_jsonb(k) as fields from keys k where key_id = $1)
                    insert into keys as k
                      (key_id, workspace_id, version, display_name, description, environment, start,
-                      create_time, update_time, expire_time, delete_time)
-                   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                      create_time, update_time, expire_time, delete_time,
+                      tags, owner, scopes, allowed_networks, rate_limits, disable_time, expose_time)
+                   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
                    on conflict (key_id) do update
                    set version = excluded.version, display_name = excluded.display_name,
-                       description = excluded.description, update_time = excluded.update_time,
-                       expire_time = excluded.expire_time, delete_time = excluded.delete_time
+                       description = excluded.description, start = excluded.start,
+                       update_time = excluded.update_time, expire_time = excluded.expire_time,
+                       delete_time = excluded.delete_time, tags = excluded.tags, owner = excluded.owner,
+                       scopes = excluded.scopes, allowed_networks = excluded.allowed_networks,
+                       rate_limits = excluded.rate_limits, disable_time = excluded.disable_time,
+                       expose_time = excluded.expose_time
                    returning (select fields from old), to_jsonb(k)";
         let (old, new): (Option<Value>, Value) = sqlx::query_as(sql)
             .bind(key.key_id.as_uuid())
@@ -152,6 +183,13 @@ impl Tx {
             .bind(key.update_time)
             .bind(key.expire_time)
             .bind(key.delete_time)
+            .bind(Json(&key.tags))
+            .bind(key.owner.map(|owner| owner.to_string()).unwrap_or_default())
+            .bind(&key.scopes)
+            .bind(key.allowed_networks.iter().map(ToString::to_string).collect::<Vec<_>>())
+            .bind(Json(&key.rate_limits))
+            .bind(key.disable_time)
+            .bind(key.expose_time)
             .fetch_one(&mut *self.inner)
             .await?;
         Ok(old.map(|old| changed(old, &new)))
@@ -167,12 +205,29 @@ impl Tx {
         sqlx::query("select pg_notify($1, '')").bind(OUTBOX_CHANNEL).execute(&mut *self.inner).await?;
         Ok(())
     }
+
+    /// The event that made a key's version.
+    ///
+    /// # Errors
+    /// If Postgres does not answer, or has no such event.
+    pub async fn event(&mut self, key_id: KeyId, version: i64) -> Result<KeyEvent, StoreError> {
+        let sql = "select jsonb_build_object('type', type, 'payload', payload)
+                   from key_events where key_id = $1 and version = $2";
+        let json: Option<Value> = sqlx::query_scalar(sql)
+            .bind(key_id.as_uuid())
+            .bind(version)
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        json.and_then(|json| serde_json::from_value(json).ok()).ok_or(StoreError::Damaged("key event"))
+    }
 }
 
 /// The old values of fields that are different now, but for those that every event changes.
 fn changed(old: Value, new: &Value) -> Value {
     let Value::Object(mut fields) = old else { return old };
-    fields.retain(|name, was| !matches!(name.as_str(), "version" | "update_time") && new[name.as_str()] != *was);
+    fields.retain(|name, was| {
+        !matches!(name.as_str(), "version" | "update_time") && new[name.as_str()] != *was
+    });
     Value::Object(fields)
 }
 
@@ -185,19 +240,33 @@ fn stored(event: &KeyEvent) -> Result<(String, Value), StoreError> {
     }
 }
 
+/// The key of a row, without its secrets.
 fn key(row: &PgRow) -> Result<Key, StoreError> {
+    let damaged = || StoreError::Damaged("key");
     let environment: &str = row.try_get("environment")?;
+    let owner: &str = row.try_get("owner")?;
+    let owner = (!owner.is_empty()).then(|| owner.parse()).transpose();
+    let networks: Vec<String> = row.try_get("allowed_networks")?;
+    let networks: Result<_, _> = networks.iter().map(|network| network.parse()).collect();
     Ok(Key {
         workspace_id: WorkspaceId::from_uuid(row.try_get("workspace_id")?),
         key_id: KeyId::from_uuid(row.try_get("key_id")?),
         version: row.try_get("version")?,
         display_name: row.try_get("display_name")?,
         description: row.try_get("description")?,
-        environment: environment.parse().map_err(|()| StoreError::Damaged("key"))?,
+        environment: environment.parse().map_err(|()| damaged())?,
         start: row.try_get("start")?,
+        tags: row.try_get::<Json<_>, _>("tags")?.0,
+        owner: owner.map_err(|_| damaged())?,
+        scopes: row.try_get("scopes")?,
+        allowed_networks: networks.map_err(|_| damaged())?,
+        rate_limits: row.try_get::<Json<_>, _>("rate_limits")?.0,
         create_time: row.try_get("create_time")?,
         update_time: row.try_get("update_time")?,
         expire_time: row.try_get("expire_time")?,
+        disable_time: row.try_get("disable_time")?,
+        expose_time: row.try_get("expose_time")?,
         delete_time: row.try_get("delete_time")?,
+        secrets: Vec::new(),
     })
 }

@@ -228,10 +228,9 @@ fn person(caller: &Caller) -> Option<AccountId> {
 fn origin(caller: &Caller, place: (WorkspaceId, i64), keys: &HashMap<AccountId, PersonKey>) -> Origin {
     let Some(address) = caller.address else { return Origin::default() };
     match person(caller) {
-        Some(account_id) => Origin {
-            from_address: None,
-            personal: keys.get(&account_id).map(|key| key.seal(place, address)),
-        },
+        Some(account_id) => {
+            Origin { from_address: None, personal: keys.get(&account_id).map(|key| key.seal(place, address)) }
+        }
         None => Origin { from_address: Some(address.to_string()), personal: None },
     }
 }
@@ -275,7 +274,8 @@ fn stored(row: &PgRow) -> Result<Stored, StoreError> {
         },
         None => Fact::Audit { action, resource: row.try_get("resource")?, before, after },
     };
-    let hash = |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<&[u8]>, _>(name)?.and_then(Hash::from_slice));
+    let hash =
+        |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<&[u8]>, _>(name)?.and_then(Hash::from_slice));
     Ok(Stored {
         sequence: row.try_get("sequence")?,
         entry: Entry {

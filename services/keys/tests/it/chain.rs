@@ -17,7 +17,9 @@ use crate::harness::{Running, bearer};
 /// What is wrong with any chain.
 pub(crate) async fn findings(run: &Running) -> Vec<Finding> {
     let mut findings = vec![];
-    verify_chain::verify(&run.store(), Default::default(), &mut |finding| findings.push(finding)).await.unwrap();
+    verify_chain::verify(&run.store(), Default::default(), &mut |finding| findings.push(finding))
+        .await
+        .unwrap();
     findings
 }
 
@@ -25,10 +27,7 @@ pub(crate) async fn findings(run: &Running) -> Vec<Finding> {
 pub(crate) async fn live_a_life(run: &Running) -> Key {
     let key = run.make("billing").await.key.unwrap();
     let change = Key { name: key.name.clone(), display_name: "payroll".into(), ..Key::default() };
-    run.keys()
-        .update_key(run.ask(UpdateKeyRequest { key: Some(change), update_mask: None }))
-        .await
-        .unwrap();
+    run.keys().update_key(run.ask(UpdateKeyRequest { key: Some(change), update_mask: None })).await.unwrap();
     run.keys().reveal_key(run.ask(RevealKeyRequest { name: key.name.clone() })).await.unwrap();
     key
 }
@@ -80,12 +79,14 @@ async fn the_chain_stays_whole_when_many_write() {
     let run = Running::start().await;
     let (other, stranger) = run.add_tenant("eve@example.org").await;
     let clients = (0..8).map(|client| {
-        let (parent, token) = if client % 4 == 3 { (&other, &stranger) } else { (&run.workspace, &run.admin) };
+        let (parent, token) =
+            if client % 4 == 3 { (&other, &stranger) } else { (&run.workspace, &run.admin) };
         let mut keys = run.keys();
         async move {
             for number in 0..10 {
                 let key = Some(Key { display_name: format!("{client} {number}"), ..Key::default() });
-                let create = proto::keys::CreateKeyRequest { parent: parent.clone(), key, ..Default::default() };
+                let create =
+                    proto::keys::CreateKeyRequest { parent: parent.clone(), key, ..Default::default() };
                 let made = keys.create_key(bearer(token, create)).await.unwrap().into_inner();
                 let name = made.key.unwrap().name;
                 if number % 2 == 0 {
@@ -132,5 +133,8 @@ async fn what_was_not_committed_is_in_no_chain() {
 
 /// Where entries stand, and what they keep of where their actors asked from.
 pub(crate) fn origins(entries: &[Stored]) -> Vec<((WorkspaceId, i64), &Origin)> {
-    entries.iter().map(|stored| ((stored.entry.workspace_id, stored.sequence), &stored.entry.origin)).collect()
+    entries
+        .iter()
+        .map(|stored| ((stored.entry.workspace_id, stored.sequence), &stored.entry.origin))
+        .collect()
 }

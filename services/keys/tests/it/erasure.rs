@@ -84,5 +84,8 @@ async fn a_personal_part_opens_in_its_own_place_only() {
     let swapped = store.addresses(&origins(&[moved, other])).await.unwrap();
     assert_eq!(swapped, [Address::Unreadable, Address::Unreadable]);
     let _ = run.postgres.query("update person_keys set wrapped_key = set_byte(wrapped_key, 20, 0)");
-    assert_eq!(store.addresses(&origins(&entries)).await.unwrap(), [Address::Unreadable, Address::Unreadable]);
+    assert_eq!(
+        store.addresses(&origins(&entries)).await.unwrap(),
+        [Address::Unreadable, Address::Unreadable]
+    );
 }

@@ -5,7 +5,7 @@ use domain::{Environment, KeyId, Secret, SecretHash, SecretId};
 use keys::{
     caller::Caller,
     key::{Created, Key as Model, KeyEvent},
-    store::secrets::NewSecret,
+    lifecycle::NewKey,
 };
 use parts::eventually;
 use prost::Message as _;
@@ -36,29 +36,17 @@ async fn a_key_committed_late_is_relayed_late_and_not_skipped() {
     let secret = Secret::generate(Environment::Live);
     let (key_id, secret_id) = (KeyId::generate(), SecretId::generate());
     let created = Created {
-        display_name: "late".into(),
-        description: String::new(),
-        environment: Environment::Live,
-        expire_time: None,
         start: secret.start().into(),
         secret_id: secret_id.to_string(),
         secret_hash: secret.hash().to_string(),
+        ..NewKey::named("late", Environment::Live).created
     };
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let key = Model::created(workspace_id, key_id, &created, OffsetDateTime::now_utc());
     let caller = Caller { actor: "test".into(), address: None };
     let mut held = store.begin().await.unwrap();
     held.record(&key, &KeyEvent::Created(created), &caller).await.unwrap();
-    let new = NewSecret {
-        secret_id,
-        key_id,
-        key_version: 1,
-        hash: secret.hash(),
-        start: secret.start().to_owned(),
-        create_time: key.create_time,
-        sealed: vec![1],
-    };
-    held.add_secret(&new).await.unwrap();
+    held.add_secret(key_id, &key.secrets[0], &[1]).await.unwrap();
     held.feed(key_id).await.unwrap();
 
     // Later rows are neither held up nor do they make the relay pass over the one that is still open.

@@ -95,7 +95,7 @@ async fn names_and_pages_are_checked() {
     let list = async |page_size: i32, page_token: &str| {
         let parent = run.workspace.clone();
         let page_token = page_token.to_owned();
-        let request = ListKeysRequest { parent, page_size, page_token, show_deleted: false };
+        let request = ListKeysRequest { parent, page_size, page_token, ..Default::default() };
         field(&run.keys().list_keys(run.ask(request)).await.unwrap_err())
     };
     assert_eq!(list(-1, "").await, "page_size");

@@ -73,7 +73,11 @@ async fn a_key_lives_and_ends() {
     assert_eq!(keys.reveal_key(request).await.unwrap().into_inner().secret, secret);
     let sql = "select action, resource, from_address is null, personal is not null from audit_entries
                where action = 'reveal_key'";
-    assert_eq!(run.postgres.query(sql), format!("reveal_key\t{name}\tt\tt\n"), "a person's address is sealed");
+    assert_eq!(
+        run.postgres.query(sql),
+        format!("reveal_key\t{name}\tt\tt\n"),
+        "a person's address is sealed"
+    );
     assert_eq!(get().await.etag, updated.etag, "a reveal is no change");
 
     let request = DeleteKeyRequest { name: name.clone(), etag: updated.etag.clone(), ..Default::default() };
@@ -256,7 +260,8 @@ async fn pages_hold_every_key_once() {
     run.keys().delete_key(run.ask(request)).await.unwrap();
     let list = async |page_size: i32, page_token: &str, show_deleted: bool| {
         let page_token = page_token.to_owned();
-        let request = ListKeysRequest { parent: run.workspace.clone(), page_size, page_token, show_deleted };
+        let parent = run.workspace.clone();
+        let request = ListKeysRequest { parent, page_size, page_token, show_deleted, ..Default::default() };
         run.keys().list_keys(run.ask(request)).await.map(tonic::Response::into_inner)
     };
     for show_deleted in [true, false] {

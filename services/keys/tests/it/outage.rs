@@ -90,7 +90,7 @@ async fn a_running_call_ends_before_the_service_does() {
     let mut tx = lock.begin().await.unwrap();
     let key = run.make("a").await.key.unwrap();
     let (workspace_id, key_id) = proto::resource::parse_key_name(&key.name).unwrap();
-    tx.hold_key(workspace_id, key_id).await.unwrap();
+    tx.hold_key(workspace_id, key_id, time::OffsetDateTime::now_utc()).await.unwrap();
     let mut keys = run.keys();
     let delete = proto::keys::DeleteKeyRequest { name: key.name, ..Default::default() };
     let request = run.ask(delete);

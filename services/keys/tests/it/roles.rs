@@ -73,9 +73,12 @@ async fn the_role_is_made_once_with_its_password() {
         let (good, said) = migrate("another").await;
         assert!(good && !said.contains("quoted"), "{said}");
     }
-    let known = "select rolcanlogin, rolsuper, rolpassword like 'SCRAM%' from pg_authid where rolname = 'another'";
+    let known =
+        "select rolcanlogin, rolsuper, rolpassword like 'SCRAM%' from pg_authid where rolname = 'another'";
     assert_eq!(run.postgres.query(known), "t\tf\tt\n");
-    for (role, reason) in [("postgres", "owns the tables"), ("x\"; drop table keys", "--service-role must be")] {
+    for (role, reason) in
+        [("postgres", "owns the tables"), ("x\"; drop table keys", "--service-role must be")]
+    {
         let (good, said) = migrate(role).await;
         assert!(!good && said.contains(reason), "{said}");
     }

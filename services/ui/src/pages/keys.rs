@@ -128,6 +128,7 @@ pub(crate) async fn list(visit: Visit, Query(query): Query<ListQuery>) -> Result
         page_size: PAGE_SIZE,
         page_token: query.page_token.clone(),
         show_deleted,
+        ..ListKeysRequest::default()
     });
     let listed = match client.list_keys(request).await {
         Ok(listed) => listed.into_inner(),

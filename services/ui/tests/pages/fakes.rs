@@ -379,6 +379,34 @@ impl k::keys_service_server::KeysService for Fakes {
         Ok(Response::new(k::DeleteKeyResponse { key: Some(self.key(&name)?), version: 2, receipt }))
     }
 
+    async fn disable_key(
+        &self,
+        _: Request<k::DisableKeyRequest>,
+    ) -> Result<Response<k::DisableKeyResponse>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn enable_key(
+        &self,
+        _: Request<k::EnableKeyRequest>,
+    ) -> Result<Response<k::EnableKeyResponse>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn rotate_key(
+        &self,
+        _: Request<k::RotateKeyRequest>,
+    ) -> Result<Response<k::RotateKeyResponse>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn retire_secret(
+        &self,
+        _: Request<k::RetireSecretRequest>,
+    ) -> Result<Response<k::RetireSecretResponse>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
     async fn verify_key(
         &self,
         _: Request<k::VerifyKeyRequest>,
