@@ -56,7 +56,7 @@ async fn a_key_committed_late_is_relayed_late_and_not_skipped() {
         hash: secret.hash(),
         start: secret.start().to_owned(),
         create_time: key.create_time,
-        sealed: vec![1],
+        sealed: None,
     };
     held.add_secret(&new).await.unwrap();
     held.feed(key_id).await.unwrap();
