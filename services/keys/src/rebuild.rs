@@ -57,7 +57,10 @@ pub async fn rebuild(store: &Store, tell: &mut (dyn FnMut(String) + Send)) -> Re
             key = replay(&mut tx, key.take(), replayed).await?;
             let in_order = key.as_ref().is_some_and(|key| key.version == replayed.version);
             if !in_order {
-                tell(format!("{} version {}: an event before it is missing", replayed.key_id, replayed.version));
+                tell(format!(
+                    "{} version {}: an event before it is missing",
+                    replayed.key_id, replayed.version
+                ));
                 key = None;
             }
             events += 1;
@@ -112,7 +115,8 @@ fn describe(difference: &Difference) -> Vec<String> {
         (None, _) => vec![format!("{name} is missing")],
         (_, None) => vec![format!("{name} is there without events")],
         (Some(is), Some(replayed)) => {
-            let fields = is.as_object().into_iter().flatten().filter(|(field, is)| replayed[field.as_str()] != **is);
+            let fields =
+                is.as_object().into_iter().flatten().filter(|(field, is)| replayed[field.as_str()] != **is);
             let line = |(field, is): (&String, &Value)| {
                 format!("{name} {field} is {is}, its events say {}", replayed[field.as_str()])
             };

@@ -44,7 +44,10 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         lost += rewrapped.lost;
     }
     store.close().await;
-    ensure!(lost == 0, "{lost} keys are wrapped under key-encryption keys that are not known; they were left alone");
+    ensure!(
+        lost == 0,
+        "{lost} keys are wrapped under key-encryption keys that are not known; they were left alone"
+    );
     Ok(())
 }
 

@@ -49,7 +49,11 @@ impl Signing {
         let pkcs8 = kek.signing_key(&newest.kid, &newest.private_key).await.context(wrong)?;
         for (kek_id, workspaces) in store.data_keys_by_kek().await? {
             if !kek_id.is_empty() && !kek.knows(&kek_id) {
-                tracing::warn!(kek.id = kek_id, workspaces, "copies of secrets can not be opened: their key is lost");
+                tracing::warn!(
+                    kek.id = kek_id,
+                    workspaces,
+                    "copies of secrets can not be opened: their key is lost"
+                );
             }
         }
         store.open_ledger(Ledger::new(HeadSigner::new(&newest.kid, &pkcs8)?, kek.clone()));

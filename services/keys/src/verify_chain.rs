@@ -114,7 +114,8 @@ pub async fn export_heads(config: &Config) -> anyhow::Result<()> {
     while let Some(workspace_id) = store.workspace_after(after).await? {
         let end = store.chain_end(workspace_id).await?;
         let end = end.with_context(|| format!("{workspace_id} has no head; run `keys verify-chain`"))?;
-        let public_key = end.public_key.with_context(|| format!("the signing key {} is gone", end.signed.kid))?;
+        let public_key =
+            end.public_key.with_context(|| format!("the signing key {} is gone", end.signed.kid))?;
         writeln!(io::stdout(), "{}", end.signed.to_line(&public_key))?;
         after = Some(workspace_id);
     }
@@ -131,7 +132,8 @@ pub fn read_heads(path: &Path) -> anyhow::Result<Exported> {
     let text = fs::read_to_string(path).with_context(|| format!("--heads: {shown} can not be read"))?;
     let mut exported = Exported::new();
     for (place, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let signed = SignedHead::from_line(line).with_context(|| format!("--heads: line {} of {shown}", place + 1))?;
+        let signed =
+            SignedHead::from_line(line).with_context(|| format!("--heads: line {} of {shown}", place + 1))?;
         exported.entry(signed.head.workspace_id).or_default().push(signed.head);
     }
     Ok(exported)

@@ -57,7 +57,9 @@ impl fmt::Display for Finding {
             Flaw::Truncated => f.write_str("truncated: the chain does not end as its head says"),
             Flaw::Unsigned => f.write_str("unsigned: the head's signature does not fit"),
             Flaw::Headless => f.write_str("missing: the chain has no head"),
-            Flaw::NotAsExported => f.write_str("truncated: the chain does not have what an exported head says"),
+            Flaw::NotAsExported => {
+                f.write_str("truncated: the chain does not have what an exported head says")
+            }
         }
     }
 }
@@ -186,11 +188,8 @@ mod tests {
             (rows[1].sequence, rows[2].sequence) = (2, 3);
         });
         assert_eq!(swapped, [(2, Flaw::NotLinked), (3, Flaw::NotLinked), (4, Flaw::NotLinked)]);
-        let exported = |sequence, entry_hash| Head {
-            workspace_id: whole[0].entry.workspace_id,
-            sequence,
-            entry_hash,
-        };
+        let exported =
+            |sequence, entry_hash| Head { workspace_id: whole[0].entry.workspace_id, sequence, entry_hash };
         let good = exported(2, whole[1].entry_hash.unwrap());
         assert_eq!(flaws(&whole, &[good]), []);
         let others = [exported(3, Hash::START), exported(5, Hash::START)];

@@ -253,12 +253,8 @@ pub(super) mod tests {
             with(&|entry| entry.origin.personal.as_mut().unwrap().bytes.push(0)),
             with(&|entry| entry.time += Duration::MICROSECOND),
             with(&|entry| {
-                entry.fact = Fact::Audit {
-                    action: "a".into(),
-                    resource: "b".into(),
-                    before: None,
-                    after: None,
-                };
+                entry.fact =
+                    Fact::Audit { action: "a".into(), resource: "b".into(), before: None, after: None };
             }),
         ];
         for (place, one) in all.iter().enumerate() {

@@ -172,7 +172,9 @@ impl Tx {
 /// The old values of fields that are different now, but for those that every event changes.
 fn changed(old: Value, new: &Value) -> Value {
     let Value::Object(mut fields) = old else { return old };
-    fields.retain(|name, was| !matches!(name.as_str(), "version" | "update_time") && new[name.as_str()] != *was);
+    fields.retain(|name, was| {
+        !matches!(name.as_str(), "version" | "update_time") && new[name.as_str()] != *was
+    });
     Value::Object(fields)
 }
 

@@ -201,7 +201,8 @@ impl Store {
     /// If Postgres or the keeper of the key-encryption key does not answer.
     pub async fn addresses(&self, entries: &[Stored]) -> Result<Vec<Address>, StoreError> {
         let ledger = self.ledger()?;
-        let ids = entries.iter().filter_map(|stored| Some(stored.entry.origin.personal.as_ref()?.person_key_id));
+        let ids =
+            entries.iter().filter_map(|stored| Some(stored.entry.origin.personal.as_ref()?.person_key_id));
         let kept = self.person_keys(&ids.collect::<Vec<_>>()).await?;
         let mut addresses = Vec::with_capacity(entries.len());
         for Stored { sequence, entry, .. } in entries {
@@ -226,10 +227,9 @@ fn person(caller: &Caller) -> Option<AccountId> {
 fn origin(caller: &Caller, place: (WorkspaceId, i64), keys: &HashMap<AccountId, PersonKey>) -> Origin {
     let Some(address) = caller.address else { return Origin::default() };
     match person(caller) {
-        Some(account_id) => Origin {
-            from_address: None,
-            personal: keys.get(&account_id).map(|key| key.seal(place, address)),
-        },
+        Some(account_id) => {
+            Origin { from_address: None, personal: keys.get(&account_id).map(|key| key.seal(place, address)) }
+        }
         None => Origin { from_address: Some(address.to_string()), personal: None },
     }
 }
@@ -280,7 +280,8 @@ fn stored(row: &PgRow) -> Result<Stored, StoreError> {
         person_key_id: person_key_id.unwrap_or_default(),
         bytes: personal.unwrap_or_default(),
     });
-    let hash = |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<&[u8]>, _>(name)?.and_then(Hash::from_slice));
+    let hash =
+        |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<&[u8]>, _>(name)?.and_then(Hash::from_slice));
     Ok(Stored {
         sequence: row.try_get("sequence")?,
         entry: Entry {

@@ -90,7 +90,9 @@ impl Store {
         match sqlx::query_scalar(sql).bind(version).fetch_one(&self.pool).await {
             Ok(there) => Ok(there),
             // No such table, or none that we may read: `keys migrate` has not been here.
-            Err(E::Database(error)) if matches!(error.code().as_deref(), Some("42P01" | "42501")) => Ok(false),
+            Err(E::Database(error)) if matches!(error.code().as_deref(), Some("42P01" | "42501")) => {
+                Ok(false)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -137,9 +139,12 @@ impl Tx {
                     payload: row.try_get("payload")?,
                     before: None,
                 },
-                Table::AuditEntries => {
-                    Fact::Audit { action: kind, resource: row.try_get("resource")?, before: None, after: None }
-                }
+                Table::AuditEntries => Fact::Audit {
+                    action: kind,
+                    resource: row.try_get("resource")?,
+                    before: None,
+                    after: None,
+                },
             };
             let origin = Origin { from_address: row.try_get("from_address")?, personal: None };
             let (actor, time) = (row.try_get("actor")?, row.try_get("time")?);
@@ -161,7 +166,9 @@ impl Tx {
         mut row: Unchained,
     ) -> Result<Head, StoreError> {
         let sequence = head.sequence + 1;
-        if let (Ok(account_id), Some(address)) = (row.entry.actor.parse(), row.entry.origin.from_address.take()) {
+        if let Ok(account_id) = row.entry.actor.parse()
+            && let Some(address) = row.entry.origin.from_address.take()
+        {
             let key = self.person_key(ledger, account_id).await?;
             let address = address.parse().map_err(|_| StoreError::Damaged("address"))?;
             row.entry.origin.personal = key.map(|key| key.seal((head.workspace_id, sequence), address));

@@ -103,9 +103,8 @@ impl Tx {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn differences(&mut self, tell: &mut (dyn FnMut(Difference) + Send)) -> Result<(), StoreError> {
-        let schema: String = sqlx::query_scalar("select format('%I', current_schema())")
-            .fetch_one(&mut *self.inner)
-            .await?;
+        let schema: String =
+            sqlx::query_scalar("select format('%I', current_schema())").fetch_one(&mut *self.inner).await?;
         for table in TABLES {
             let id = table.trim_end_matches('s');
             let sql = format!(

@@ -52,11 +52,12 @@ impl Store {
         );
         let mut tx = self.begin().await?;
         tx.lock("service role").await?;
-        let known = sqlx::query("select rolsuper, rolname = current_user as own from pg_roles where rolname = $1")
-            .bind(role)
-            .fetch_optional(&mut *tx.inner)
-            .await
-            .map_err(StoreError::from)?;
+        let known =
+            sqlx::query("select rolsuper, rolname = current_user as own from pg_roles where rolname = $1")
+                .bind(role)
+                .fetch_optional(&mut *tx.inner)
+                .await
+                .map_err(StoreError::from)?;
         let (superuser, own) = match &known {
             Some(row) => (row.try_get("rolsuper")?, row.try_get("own")?),
             None => (false, false),
@@ -76,12 +77,15 @@ impl Store {
             statements.push(quoted.fetch_one(&mut *tx.inner).await.map_err(StoreError::from)?);
         }
         let sql = "select format('%I', current_schema())";
-        let schema: String = sqlx::query_scalar(sql).fetch_one(&mut *tx.inner).await.map_err(StoreError::from)?;
+        let schema: String =
+            sqlx::query_scalar(sql).fetch_one(&mut *tx.inner).await.map_err(StoreError::from)?;
         statements.push(format!("revoke all on all tables in schema {schema} from {role}"));
         statements.push(format!("grant usage on schema {schema} to {role}"));
-        statements.extend(GRANTS.iter().map(|(table, rights)| format!("grant {rights} on {table} to {role}")));
+        statements
+            .extend(GRANTS.iter().map(|(table, rights)| format!("grant {rights} on {table} to {role}")));
         for sql in statements {
-            let done = sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx.inner).await.map_err(StoreError::from);
+            let done =
+                sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx.inner).await.map_err(StoreError::from);
             done.with_context(|| format!("the role {role} can not be made or granted its rights"))?;
         }
         tx.commit().await?;

@@ -104,7 +104,8 @@ impl Store {
         &self,
         workspace_id: WorkspaceId,
     ) -> Result<Option<Option<Wrapped>>, StoreError> {
-        let sql = "select kek_id, wrapped_key from workspaces left join workspace_data_keys using (workspace_id)
+        let sql =
+            "select kek_id, wrapped_key from workspaces left join workspace_data_keys using (workspace_id)
                    where workspace_id = $1";
         let row: Option<(Option<String>, Option<Vec<u8>>)> =
             sqlx::query_as(sql).bind(workspace_id.as_uuid()).fetch_optional(&self.pool).await?;

@@ -41,7 +41,8 @@ fn folder() -> tempfile::TempDir {
 async fn it_makes_what_is_missing_and_nothing_twice() {
     let postgres = Postgres::start().await;
     let folder = folder();
-    let (good, said) = bootstrap(&postgres, &folder, &[("KEYMETER_KEYS_DATABASE_URL", &postgres.url())]).await;
+    let (good, said) =
+        bootstrap(&postgres, &folder, &[("KEYMETER_KEYS_DATABASE_URL", &postgres.url())]).await;
     assert!(!good && said.contains("run `keys migrate`"), "{said}");
     migrate(&postgres).await;
     let (good, first) = bootstrap(&postgres, &folder, &[]).await;

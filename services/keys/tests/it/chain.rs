@@ -11,12 +11,14 @@ use proto::{
 };
 use serde_json::json;
 
-use crate::harness::{Running, bearer};
+use crate::harness::{ROLE, Running, bearer};
 
 /// What is wrong with any chain.
 pub(crate) async fn findings(run: &Running) -> Vec<Finding> {
     let mut findings = vec![];
-    verify_chain::verify(&run.store(), Default::default(), &mut |finding| findings.push(finding)).await.unwrap();
+    verify_chain::verify(&run.store(), Default::default(), &mut |finding| findings.push(finding))
+        .await
+        .unwrap();
     findings
 }
 
@@ -24,10 +26,7 @@ pub(crate) async fn findings(run: &Running) -> Vec<Finding> {
 pub(crate) async fn live_a_life(run: &Running) -> Key {
     let key = run.make("billing").await.key.unwrap();
     let change = Key { name: key.name.clone(), display_name: "payroll".into(), ..Key::default() };
-    run.keys()
-        .update_key(run.ask(UpdateKeyRequest { key: Some(change), update_mask: None }))
-        .await
-        .unwrap();
+    run.keys().update_key(run.ask(UpdateKeyRequest { key: Some(change), update_mask: None })).await.unwrap();
     run.keys().reveal_key(run.ask(RevealKeyRequest { name: key.name.clone() })).await.unwrap();
     key
 }
@@ -39,7 +38,7 @@ async fn what_happens_is_chained_with_what_was_before() {
     let delete = DeleteKeyRequest { name: key.name.clone(), ..Default::default() };
     run.keys().delete_key(bearer(&run.machine, delete)).await.unwrap();
 
-    let store = run.recording_store().await;
+    let store = run.store();
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let entries = store.entries(workspace_id, 0, 100).await.unwrap();
     assert_eq!(entries.iter().map(|stored| stored.sequence).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
@@ -79,12 +78,14 @@ async fn the_chain_stays_whole_when_many_write() {
     let run = Running::start().await;
     let (other, stranger) = run.add_tenant("eve@example.org").await;
     let clients = (0..8).map(|client| {
-        let (parent, token) = if client % 4 == 3 { (&other, &stranger) } else { (&run.workspace, &run.admin) };
+        let (parent, token) =
+            if client % 4 == 3 { (&other, &stranger) } else { (&run.workspace, &run.admin) };
         let mut keys = run.keys();
         async move {
             for number in 0..10 {
                 let key = Some(Key { display_name: format!("{client} {number}"), ..Key::default() });
-                let create = proto::keys::CreateKeyRequest { parent: parent.clone(), key, ..Default::default() };
+                let create =
+                    proto::keys::CreateKeyRequest { parent: parent.clone(), key, ..Default::default() };
                 let made = keys.create_key(bearer(token, create)).await.unwrap().into_inner();
                 let name = made.key.unwrap().name;
                 if number % 2 == 0 {
@@ -105,7 +106,7 @@ async fn the_chain_stays_whole_when_many_write() {
 #[tokio::test]
 async fn what_was_not_committed_is_in_no_chain() {
     let run = Running::start().await;
-    let store = run.recording_store().await;
+    let store = run.store();
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let caller = keys::caller::Caller { actor: "test".into(), address: None };
     let now = time::OffsetDateTime::UNIX_EPOCH;
@@ -116,7 +117,8 @@ async fn what_was_not_committed_is_in_no_chain() {
     let float = (Some(json!({"n": 1.5})), None);
     tx.audit_change(workspace_id, "odd", "x", float, &caller, now);
     tx.commit().await.expect_err("what can not be hashed is not recorded");
-    let mut tx = run.store().begin().await.unwrap();
+    let closed = keys::store::Store::new(&run.postgres.url_as(ROLE).into()).unwrap();
+    let mut tx = closed.begin().await.unwrap();
     tx.audit(workspace_id, "unsigned", "x", &caller, now).await.unwrap();
     tx.commit().await.expect_err("nothing is recorded without a signature");
     assert_eq!(run.postgres.query("select action from audit_entries"), "create_workspace\n");

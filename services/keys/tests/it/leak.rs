@@ -36,7 +36,8 @@ fn uuid(text: &str) -> uuid::Uuid {
 /// All tables as their owner, as a dump has them.
 fn dump(run: &Running) -> Loot {
     let tables = run.postgres.query("select tablename from pg_tables where schemaname = 'public'");
-    let text = tables.lines().map(|table| run.postgres.query(&format!("select * from \"{table}\""))).collect();
+    let text =
+        tables.lines().map(|table| run.postgres.query(&format!("select * from \"{table}\""))).collect();
     let rows = run.postgres.query(
         "select k.workspace_id, key_id, key_version, sealed from secrets join keys k using (key_id)
          where sealed is not null order by 1, 2",
@@ -51,7 +52,8 @@ fn dump(run: &Running) -> Loot {
         Sealed { place, bytes: bytes(columns[3]) }
     };
     let copies = rows.lines().map(copy).collect();
-    let rows = run.postgres.query("select workspace_id, kek_id, wrapped_key from workspace_data_keys order by 1");
+    let rows =
+        run.postgres.query("select workspace_id, kek_id, wrapped_key from workspace_data_keys order by 1");
     let data_key = |line: &str| {
         let columns: Vec<&str> = line.split('\t').collect();
         let wrapped = Wrapped { kek_id: columns[1].to_owned(), bytes: bytes(columns[2]) };
@@ -123,12 +125,8 @@ async fn only_a_dump_and_the_key_together_tell_secrets() {
     }
 
     // The dump alone: with a key of the thief's own, and with every 32 bytes in it as a key.
-    let every_bytes: Vec<Vec<u8>> = loot
-        .text
-        .split(['\t', '\n'])
-        .filter(|value| value.starts_with("\\x"))
-        .map(bytes)
-        .collect();
+    let every_bytes: Vec<Vec<u8>> =
+        loot.text.split(['\t', '\n']).filter(|value| value.starts_with("\\x")).map(bytes).collect();
     assert!(every_bytes.len() > 60);
     let own = Kek::new(Keyring::of(&[1; 32]));
     assert_eq!((open_all(&loot, &own).await.len(), open_by_force(&loot, &every_bytes)), (0, 0));

@@ -73,7 +73,11 @@ async fn a_key_lives_and_ends() {
     assert_eq!(keys.reveal_key(request).await.unwrap().into_inner().secret, secret);
     let sql = "select action, resource, from_address is null, personal is not null from audit_entries
                where action = 'reveal_key'";
-    assert_eq!(run.postgres.query(sql), format!("reveal_key\t{name}\tt\tt\n"), "a person's address is sealed");
+    assert_eq!(
+        run.postgres.query(sql),
+        format!("reveal_key\t{name}\tt\tt\n"),
+        "a person's address is sealed"
+    );
     assert_eq!(get().await.etag, updated.etag, "a reveal is no change");
 
     let request = DeleteKeyRequest { name: name.clone(), etag: updated.etag.clone(), ..Default::default() };

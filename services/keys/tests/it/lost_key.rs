@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use crate::{
     chain::findings,
-    harness::{EMAIL, ROLE, Running, Served, bearer, reason, serve, sign_in},
+    harness::{EMAIL, ROLE, Running, Served, bearer, kek, reason, serve, sign_in},
 };
 
 const OLD: &str = "5a";
@@ -113,12 +113,12 @@ async fn without_the_key_everything_works_but_copying() {
     write_kek(&run, &[NEW]);
 
     // A workspace copies again after copying was switched off and on.
-    let (store, kek) = (run.recording_store().await, run.kek());
+    let (store, new_kek) = (run.store(), kek(&run.folder));
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let caller = Caller { actor: "test".into(), address: None };
     let now = time::OffsetDateTime::UNIX_EPOCH;
     copies::stop(&store, workspace_id, &caller, now).await.unwrap();
-    copies::start(&store, &kek, workspace_id, &caller, now).await.unwrap();
+    copies::start(&store, &new_kek, workspace_id, &caller, now).await.unwrap();
     let again = make(&service, &run.workspace, "").await;
     assert_eq!(reveal(&service, &again).await.unwrap(), again.secret);
 
@@ -129,7 +129,7 @@ async fn without_the_key_everything_works_but_copying() {
 async fn a_workspace_that_keeps_no_copies_has_none() {
     let run = Running::start().await;
     let made = run.make("a").await;
-    let store = run.recording_store().await;
+    let store = run.store();
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let caller = Caller { actor: "test".into(), address: None };
     let now = time::OffsetDateTime::UNIX_EPOCH;
@@ -153,8 +153,8 @@ async fn a_workspace_that_keeps_no_copies_has_none() {
     let change = "select before, after from audit_entries where action = 'stop_copies'";
     assert_eq!(run.postgres.query(change), "{\"keep_copies\": true}\t{\"keep_copies\": false}\n");
 
-    copies::start(&store, &run.kek(), workspace_id, &caller, now).await.unwrap();
-    copies::start(&store, &run.kek(), workspace_id, &caller, now).await.unwrap();
+    copies::start(&store, &kek(&run.folder), workspace_id, &caller, now).await.unwrap();
+    copies::start(&store, &kek(&run.folder), workspace_id, &caller, now).await.unwrap();
     let again = run.make("c").await;
     assert_eq!(reveal(&again).await.unwrap().into_inner().secret, again.secret);
     assert_eq!(findings(&run).await, []);

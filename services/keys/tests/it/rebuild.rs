@@ -20,7 +20,8 @@ async fn a_difference_is_named_with_what_the_events_say() {
     assert_eq!(run.postgres.query("select count(*) from keys"), "3\n", "it changes nothing");
 
     let (id, other_id, doomed_id) = (key_id(&key), key_id(&other), key_id(&doomed));
-    let secret = run.postgres.query(&format!("select secret_id from secrets where key_id = '{}'", id.as_uuid()));
+    let secret =
+        run.postgres.query(&format!("select secret_id from secrets where key_id = '{}'", id.as_uuid()));
     let secret = domain::SecretId::from_uuid(secret.trim().parse().unwrap());
     let check = async |change: &str, undo: &str, expected: &[String]| {
         let _ = run.postgres.query(change);

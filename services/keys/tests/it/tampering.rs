@@ -54,7 +54,9 @@ fn flaws(found: &[Finding]) -> Vec<(i64, Flaw)> {
 /// Changes a value of a column, whatever it is.
 fn other(column: &str, kind: &str) -> String {
     match (column, kind) {
-        ("workspace_id", _) => "(select workspace_id from workspaces w where w.workspace_id <> t.workspace_id)".into(),
+        ("workspace_id", _) => {
+            "(select workspace_id from workspaces w where w.workspace_id <> t.workspace_id)".into()
+        }
         ("type", _) => "'exposed'".into(),
         ("sequence", _) => "sequence + 1000".into(),
         ("content_hash" | "entry_hash", _) => format!("sha256({column})"),
@@ -103,14 +105,8 @@ async fn what_is_missing_moved_or_added_is_found() {
     // 1 create_workspace, 2 created, 3 updated, 4 reveal_key, 5 created, 6 updated, 7 reveal_key
     let found = async |sql: String| flaws(&crime.commit(&sql).await);
     let delete = |table: &str, at: i32| format!("delete from {table} where {chain} and sequence = {at}");
-    assert_eq!(
-        found(delete("audit_entries", 1)).await,
-        [(1, Flaw::Missing { to: 1 }), (2, Flaw::NotLinked)]
-    );
-    assert_eq!(
-        found(delete("key_events", 3)).await,
-        [(3, Flaw::Missing { to: 3 }), (4, Flaw::NotLinked)]
-    );
+    assert_eq!(found(delete("audit_entries", 1)).await, [(1, Flaw::Missing { to: 1 }), (2, Flaw::NotLinked)]);
+    assert_eq!(found(delete("key_events", 3)).await, [(3, Flaw::Missing { to: 3 }), (4, Flaw::NotLinked)]);
     assert_eq!(found(delete("audit_entries", 7)).await, [(7, Flaw::Truncated)]);
     assert_eq!(found(format!("delete from key_events where {chain}")).await[0], (2, Flaw::Missing { to: 3 }));
     assert_eq!(found(format!("delete from workspace_chains where {chain}")).await, [(7, Flaw::Headless)]);
@@ -148,8 +144,12 @@ async fn what_is_missing_moved_or_added_is_found() {
     assert_eq!(found(head("sequence = 6")).await, [(6, Flaw::Unsigned), (7, Flaw::Foreign)]);
     assert_eq!(found(head("sequence = 8")).await, [(8, Flaw::Unsigned), (8, Flaw::Truncated)]);
     assert_eq!(found(head("kid = 'x'")).await, [(7, Flaw::Unsigned)]);
-    assert_eq!(found(head("signature = set_byte(signature, 0, get_byte(signature, 0) # 1)")).await, [(7, Flaw::Unsigned)]);
-    let other = "signature = (select o.signature from workspace_chains o where o.workspace_id <> w.workspace_id)";
+    assert_eq!(
+        found(head("signature = set_byte(signature, 0, get_byte(signature, 0) # 1)")).await,
+        [(7, Flaw::Unsigned)]
+    );
+    let other =
+        "signature = (select o.signature from workspace_chains o where o.workspace_id <> w.workspace_id)";
     let swap = format!("update workspace_chains w set {other} where {chain}");
     assert_eq!(found(swap).await, [(7, Flaw::Unsigned)]);
 }
@@ -180,7 +180,10 @@ async fn a_chain_that_was_rolled_back_is_found_by_an_exported_head() {
     assert_eq!(run.postgres.query("select * from workspace_chains order by workspace_id"), old_head);
     assert_eq!(findings(run).await, []);
     let (good, said) = check().await;
-    assert!(!good && said.contains(" 10: truncated: the chain does not have what an exported head says"), "{said}");
+    assert!(
+        !good && said.contains(" 10: truncated: the chain does not have what an exported head says"),
+        "{said}"
+    );
 
     std::fs::write(&file, heads.replacen("\"sequence\":10", "\"sequence\":7", 1)).unwrap();
     let (good, said) = check().await;

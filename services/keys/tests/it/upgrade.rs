@@ -2,12 +2,7 @@
 
 use std::collections::HashMap;
 
-use keys::{
-    ledger::Address,
-    signing::Signing,
-    store::Store,
-    verify_chain,
-};
+use keys::{ledger::Address, signing::Signing, store::Store, verify_chain};
 use parts::{Postgres, Service};
 
 use crate::harness::ROLE;
@@ -39,8 +34,10 @@ async fn old_rows_get_their_places() {
     let kek = folder.path().join("kek").to_string_lossy().into_owned();
     let (service, url) = (postgres.url_as(ROLE), postgres.url());
     let migrate = async |with_kek: bool| {
-        let mut environment =
-            vec![("KEYMETER_KEYS_DATABASE_URL", service.as_str()), ("KEYMETER_KEYS_OWNER_DATABASE_URL", &url)];
+        let mut environment = vec![
+            ("KEYMETER_KEYS_DATABASE_URL", service.as_str()),
+            ("KEYMETER_KEYS_OWNER_DATABASE_URL", &url),
+        ];
         if with_kek {
             environment.push(("KEYMETER_KEYS_KEK_FILE", &kek));
         }
@@ -57,7 +54,8 @@ async fn old_rows_get_their_places() {
     let store = Store::new(&service.as_str().into()).unwrap();
     Signing::open(&store, &keys::seal::Kek::read(&folder.path().join("kek")).unwrap()).await.unwrap();
     let mut found = vec![];
-    let counts = verify_chain::verify(&store, HashMap::new(), &mut |finding| found.push(finding)).await.unwrap();
+    let counts =
+        verify_chain::verify(&store, HashMap::new(), &mut |finding| found.push(finding)).await.unwrap();
     assert_eq!(counts, (2, 1207));
     // A workspace in which nothing ever happened has no head; the product makes none like it.
     assert_eq!(found.len(), 1, "{found:?}");
@@ -69,11 +67,14 @@ async fn old_rows_get_their_places() {
     assert_eq!(postgres.query(clear), "600\t0\n7\t0\n", "no person's address is in the clear");
     let entries = store.entries(workspace, 0, 2_000).await.unwrap();
     let addresses = store.addresses(&entries).await.unwrap();
-    assert_eq!(addresses[..4], [
-        Address::Known("192.0.2.1".into()),
-        Address::Known("192.0.2.2".into()),
-        Address::None,
-        Address::Known("192.0.2.4".into()),
-    ]);
+    assert_eq!(
+        addresses[..4],
+        [
+            Address::Known("192.0.2.1".into()),
+            Address::Known("192.0.2.2".into()),
+            Address::None,
+            Address::Known("192.0.2.4".into()),
+        ]
+    );
     assert_eq!(addresses[1206], Address::Known("2001:db8::1".into()));
 }
