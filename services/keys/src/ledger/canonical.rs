@@ -119,7 +119,8 @@ mod tests {
             serde_json::from_str(r#"{ "b": [1, null, true], "a": "\u00e4\u000a\u0001\"", "aa": {} }"#)
                 .unwrap();
         assert_eq!(text(&value).unwrap(), "{\"a\":\"ä\\n\\u0001\\\"\",\"aa\":{},\"b\":[1,null,true]}");
-        assert_eq!(text(&json!({"n": u64::MAX, "m": i64::MIN})).unwrap().len(), 49);
+        let extremes = json!([u64::MAX, i64::MIN]);
+        assert_eq!(text(&extremes).unwrap(), "[18446744073709551615,-9223372036854775808]");
         assert_eq!(text(&json!([1.5])), Err(NotCanonical));
     }
 

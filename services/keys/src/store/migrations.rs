@@ -166,8 +166,8 @@ impl Tx {
         mut row: Unchained,
     ) -> Result<Head, StoreError> {
         let sequence = head.sequence + 1;
-        if let (Ok(account_id), Some(address)) =
-            (row.entry.actor.parse(), row.entry.origin.from_address.take())
+        if let Ok(account_id) = row.entry.actor.parse()
+            && let Some(address) = row.entry.origin.from_address.take()
         {
             let key = self.person_key(ledger, account_id).await?;
             let address = address.parse().map_err(|_| StoreError::Damaged("address"))?;

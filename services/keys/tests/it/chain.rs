@@ -12,7 +12,7 @@ use proto::{
 };
 use serde_json::json;
 
-use crate::harness::{Running, bearer};
+use crate::harness::{ROLE, Running, bearer};
 
 /// What is wrong with any chain.
 pub(crate) async fn findings(run: &Running) -> Vec<Finding> {
@@ -39,7 +39,7 @@ async fn what_happens_is_chained_with_what_was_before() {
     let delete = DeleteKeyRequest { name: key.name.clone(), ..Default::default() };
     run.keys().delete_key(bearer(&run.machine, delete)).await.unwrap();
 
-    let store = run.recording_store().await;
+    let store = run.store();
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let entries = store.entries(workspace_id, 0, 100).await.unwrap();
     assert_eq!(entries.iter().map(|stored| stored.sequence).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
@@ -107,7 +107,7 @@ async fn the_chain_stays_whole_when_many_write() {
 #[tokio::test]
 async fn what_was_not_committed_is_in_no_chain() {
     let run = Running::start().await;
-    let store = run.recording_store().await;
+    let store = run.store();
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let caller = keys::caller::Caller { actor: "test".into(), address: None };
     let now = time::OffsetDateTime::UNIX_EPOCH;
@@ -116,9 +116,10 @@ async fn what_was_not_committed_is_in_no_chain() {
     drop(tx);
     let mut tx = store.begin().await.unwrap();
     let float = (Some(json!({"n": 1.5})), None);
-    tx.audit_change(workspace_id, "odd", "x", float, &caller, now);
+    tx.audit_change(workspace_id, "odd", "x", float, &caller, now).await.unwrap();
     tx.commit().await.expect_err("what can not be hashed is not recorded");
-    let mut tx = run.store().begin().await.unwrap();
+    let closed = keys::store::Store::new(&run.postgres.url_as(ROLE).into()).unwrap();
+    let mut tx = closed.begin().await.unwrap();
     tx.audit(workspace_id, "unsigned", "x", &caller, now).await.unwrap();
     tx.commit().await.expect_err("nothing is recorded without a signature");
     assert_eq!(run.postgres.query("select action from audit_entries"), "create_workspace\n");
@@ -126,7 +127,8 @@ async fn what_was_not_committed_is_in_no_chain() {
     // Whatever JSON goes in hashes as it comes out of Postgres again.
     let odd = json!({"b": [1, -2, null, true, {"": "ä\u{1}\n\"\\/\u{7f}🦀"}], "aa": {}, "Z": u64::MAX, "a": i64::MIN});
     let mut tx = store.begin().await.unwrap();
-    tx.audit_change(workspace_id, "odd", "x", (Some(odd), Some(json!(null))), &caller, now);
+    let change = Change::of(odd, json!(null));
+    tx.audit_change(workspace_id, "odd", "x", change, &caller, now).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(findings(&run).await, []);
 }

@@ -24,7 +24,7 @@ async fn what_a_person_left_opens_for_nobody() {
     };
     run.keys().create_key(bearer(&stranger, create)).await.unwrap();
     let signed_in = sign_in(&mut run.sessions(), EMAIL).await.unwrap();
-    let store = run.recording_store().await;
+    let store = run.store();
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let addresses = async || {
         let entries = store.entries(workspace_id, 0, 100).await.unwrap();
@@ -76,7 +76,7 @@ async fn what_a_person_left_opens_for_nobody() {
 async fn a_personal_part_opens_in_its_own_place_only() {
     let run = Running::start().await;
     live_a_life(&run).await;
-    let store = run.recording_store().await;
+    let store = run.store();
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let entries = store.entries(workspace_id, 1, 2).await.unwrap();
     let (mut moved, mut other) = (entries[0].clone(), entries[1].clone());

@@ -46,7 +46,7 @@ async fn a_key_committed_late_is_relayed_late_and_not_skipped() {
     let caller = Caller { actor: "test".into(), address: None };
     let mut held = store.begin().await.unwrap();
     held.record(&key, &KeyEvent::Created(created), &caller).await.unwrap();
-    held.add_secret(key_id, &key.secrets[0], &[1]).await.unwrap();
+    held.add_secret(key_id, &key.secrets[0], None).await.unwrap();
     held.feed(key_id).await.unwrap();
 
     // Later rows are neither held up nor do they make the relay pass over the one that is still open.

@@ -48,6 +48,7 @@ pub(crate) struct Running {
     pub(crate) admin: String,
     /// Of the service.
     pub(crate) machine: String,
+    store: Store,
 }
 
 /// One keys service.
@@ -74,7 +75,9 @@ impl Running {
         let exchanged = sessions.exchange_token(ExchangeTokenRequest { service_token }).await.unwrap();
         let machine = exchanged.into_inner().access_token.unwrap().token;
         let workspace = workspace_name(workspace_id);
-        Self { postgres, nats, service, folder, workspace, admin, machine }
+        let store = Store::new(&postgres.url_as(ROLE).into()).unwrap();
+        Signing::open(&store, &kek(&folder)).await.unwrap();
+        Self { postgres, nats, service, folder, workspace, admin, machine, store }
     }
 
     pub(crate) fn keys(&self) -> KeysServiceClient<Channel> {
@@ -126,19 +129,9 @@ impl Running {
         .await
     }
 
+    /// Postgres as the service sees it; can record.
     pub(crate) fn store(&self) -> Store {
-        Store::new(&self.postgres.url_as(ROLE).into()).unwrap()
-    }
-
-    pub(crate) fn kek(&self) -> Kek {
-        Kek::read(&self.folder.path().join("kek")).unwrap()
-    }
-
-    /// A store that can record, as the service's.
-    pub(crate) async fn recording_store(&self) -> Store {
-        let store = self.store();
-        Signing::open(&store, &self.kek()).await.unwrap();
-        store
+        self.store.clone()
     }
 
     /// Runs the program with the service's settings: whether it succeeded, and what it wrote.
@@ -149,6 +142,11 @@ impl Running {
         let mut program = Service::spawn_with("keys", arguments, &environment);
         (program.wait().await.success(), program.log())
     }
+}
+
+/// What is in the folder now.
+pub(crate) fn kek(folder: &tempfile::TempDir) -> Kek {
+    Kek::read(&folder.path().join("kek")).unwrap()
 }
 
 /// Makes the tables and the role.
@@ -163,7 +161,7 @@ pub(crate) async fn migrate(postgres: &Postgres) {
 pub(crate) async fn serve(database_url: &str, nats_url: &str, folder: &tempfile::TempDir) -> Served {
     let config =
         Config::try_parse_from(["keys", "--database-url", database_url, "--nats-url", nats_url]).unwrap();
-    let kek = Kek::read(&folder.path().join("kek")).unwrap();
+    let kek = kek(folder);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let channel = format!("http://{}", listener.local_addr().unwrap());
@@ -205,10 +203,9 @@ pub(crate) async fn add_person(
         workspace_name: workspace.into(),
         service_token_file: token_file(folder, email),
     };
-    let kek = Kek::read(&folder.path().join("kek")).unwrap();
     migrate(postgres).await;
     let store = Store::new(&postgres.url_as(ROLE).into()).unwrap();
-    let done = bootstrap::run(&store, &kek, &asked).await.unwrap();
+    let done = bootstrap::run(&store, &kek(folder), &asked).await.unwrap();
     done.workspace_id.parse().unwrap()
 }
 

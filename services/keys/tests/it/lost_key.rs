@@ -18,7 +18,7 @@ use tonic::{Code, Status};
 
 use crate::{
     chain::findings,
-    harness::{EMAIL, ROLE, Running, Served, bearer, reason, serve, sign_in},
+    harness::{EMAIL, ROLE, Running, Served, bearer, kek, reason, serve, sign_in},
 };
 
 const OLD: &str = "5a";
@@ -118,11 +118,11 @@ async fn without_the_key_everything_works_but_copying() {
     write_kek(&run, &[NEW]);
 
     // A workspace copies again after copying was switched off and on.
-    let (store, kek) = (run.recording_store().await, run.kek());
+    let (store, new_kek) = (run.store(), kek(&run.folder));
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let caller = Caller { actor: "test".into(), address: None };
     let now = time::OffsetDateTime::UNIX_EPOCH;
-    let workspaces = Workspaces::new(store, Arc::new(kek));
+    let workspaces = Workspaces::new(store, Arc::new(new_kek));
     for keep_copies in [false, true] {
         workspaces.update(workspace_id, copying(keep_copies), &caller, now).await.unwrap();
     }
@@ -136,7 +136,7 @@ async fn without_the_key_everything_works_but_copying() {
 async fn a_workspace_that_keeps_no_copies_has_none() {
     let run = Running::start().await;
     let made = run.make("a").await;
-    let store = run.recording_store().await;
+    let store = run.store();
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let caller = Caller { actor: "test".into(), address: None };
     let now = time::OffsetDateTime::UNIX_EPOCH;
