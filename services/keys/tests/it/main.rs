@@ -3,7 +3,9 @@
 
 mod activity;
 mod bootstrap;
+mod edge;
 mod feed;
+mod forgery;
 mod harness;
 mod input;
 mod lives;
