@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 use crate::{binary, free_port, http, process::Process};
 
@@ -71,6 +72,32 @@ impl Nats {
         std::fs::remove_dir_all(self.process.folder().join("jetstream")).expect("its folder can be removed");
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// A copy of its data as it is now, for [`Self::put_back`].
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    #[must_use]
+    pub fn copy(&self) -> TempDir {
+        let copy = tempfile::tempdir().expect("the system's temporary folder can be written");
+        copy_folder(&self.process.folder().join("jetstream"), copy.path());
+        copy
+    }
+
+    /// Goes back to a copy; only while it is stopped.
+    ///
+    /// # Panics
+    /// If it is running.
+    pub fn put_back(&mut self, copy: &TempDir) {
+        self.wipe();
+        copy_folder(copy.path(), &self.process.folder().join("jetstream"));
+    }
+
     /// Freezes it: connections stay open and nothing answers.
     pub fn pause(&mut self) {
         self.process.signal(Signal::STOP);
@@ -80,6 +107,11 @@ impl Nats {
     pub fn resume(&mut self) {
         self.process.signal(Signal::CONT);
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp").arg("-rT").arg(from).arg(to).status();
+    assert!(status.expect("cp runs").success(), "a folder can be copied");
 }
 
 /// The store's limit is stated, since by default it follows the free disk and streams may then not fit.

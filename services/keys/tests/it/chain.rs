@@ -4,6 +4,7 @@ use domain::WorkspaceId;
 use futures_util::future::join_all;
 use keys::{
     ledger::{Address, Fact, Finding, Origin, Stored},
+    store::audit::Change,
     verify_chain,
 };
 use proto::{
@@ -115,7 +116,7 @@ async fn what_was_not_committed_is_in_no_chain() {
     tx.audit(workspace_id, "nothing", "x", &caller, now).await.unwrap();
     drop(tx);
     let mut tx = store.begin().await.unwrap();
-    let float = (Some(json!({"n": 1.5})), None);
+    let float = Change::ended(json!({"n": 1.5}));
     tx.audit_change(workspace_id, "odd", "x", float, &caller, now).await.unwrap();
     tx.commit().await.expect_err("what can not be hashed is not recorded");
     let closed = keys::store::Store::new(&run.postgres.url_as(ROLE).into()).unwrap();

@@ -23,7 +23,7 @@ use proto::{
         keys_service_client::KeysServiceClient, sessions_service_client::SessionsServiceClient,
         workspaces_service_client::WorkspacesServiceClient,
     },
-    nats::KEYS_BY_HASH_BUCKET,
+    nats::{self, KEYS_BY_HASH_BUCKET},
     resource::{parse_key_name, workspace_name},
 };
 use tokio::{net::TcpListener, runtime::Builder, sync::oneshot};
@@ -127,6 +127,25 @@ impl Running {
             KeyFeedEntry::decode(signed.message.as_slice()).ok().filter(&wanted)
         })
         .await
+    }
+
+    /// The service's own signing key.
+    pub(crate) async fn signing(&self) -> Signing {
+        Signing::open(&self.store(), &kek(&self.folder)).await.unwrap()
+    }
+
+    /// A value of the bucket as the service signs it.
+    pub(crate) async fn sign_entry(&self, secret: &str, entry: &KeyFeedEntry) -> Vec<u8> {
+        let purpose = nats::feed_entry_purpose(&SecretHash::of(secret).to_string());
+        let message = entry.encode_to_vec();
+        let signature = self.signing().await.sign(&purpose, &message);
+        SignedFeedMessage { kid: signature.kid, signature: signature.bytes, message }.encode_to_vec()
+    }
+
+    /// Writes to the bucket as nobody but the service should.
+    pub(crate) async fn plant(&self, secret: &str, value: Vec<u8>) {
+        let hash = SecretHash::of(secret).to_string();
+        self.bucket().await.put(hash, value.into()).await.unwrap();
     }
 
     /// Postgres as the service sees it; can record.

@@ -146,7 +146,7 @@ async fn a_workspace_that_keeps_no_copies_has_none() {
             run.make("b").await;
         }
     }));
-    let workspaces = Workspaces::new(store, Arc::new(run.kek()));
+    let workspaces = Workspaces::new(store, Arc::new(kek(&run.folder)));
     let stopping = workspaces.update(workspace_id, copying(false), &caller, now);
     let (_, stopped) = tokio::join!(creating, stopping);
     stopped.unwrap();

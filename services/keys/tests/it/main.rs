@@ -4,8 +4,10 @@
 mod activity;
 mod bootstrap;
 mod chain;
+mod edge;
 mod erasure;
 mod feed;
+mod forgery;
 mod harness;
 mod input;
 mod leak;

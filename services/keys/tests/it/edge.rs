@@ -1,0 +1,74 @@
+//! A real edge beside the service of these tests. What it admits comes back as 502, since nothing is behind it.
+
+use std::fs;
+
+use parts::{Service, eventually, free_port};
+
+use crate::harness::Running;
+
+/// What a call is answered with that passes.
+pub(crate) const ADMITTED: u16 = 502;
+/// What a call is answered with that is refused for its key.
+pub(crate) const REFUSED: u16 = 401;
+
+/// An edge as a process.
+pub(crate) struct Edge {
+    pub(crate) service: Service,
+    pub(crate) addr: String,
+    health: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Edge {
+    /// Starts one; it may not be ready yet.
+    pub(crate) async fn spawn(run: &Running) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let line = |key: &proto::keys::SigningKey| {
+            format!("{} {}\n", key.kid, data_encoding::BASE64.encode(&key.public_key))
+        };
+        let keys: String = run.signing().await.public().iter().map(line).collect();
+        fs::write(folder.path().join("feed-keys"), keys).unwrap();
+        let addr = format!("127.0.0.1:{}", free_port());
+        let health = format!("127.0.0.1:{}", free_port());
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let environment = [
+            ("KEYMETER_EDGE_ADDR", addr.as_str()),
+            ("KEYMETER_EDGE_HEALTH_ADDR", &health),
+            ("KEYMETER_EDGE_UPSTREAM_URL", "http://127.0.0.1:1"),
+            ("KEYMETER_EDGE_NATS_URL", &run.nats.url()),
+            ("KEYMETER_EDGE_SPOOL_DIR", &path("spool")),
+            ("KEYMETER_EDGE_FEED_KEYS_FILE", &path("feed-keys")),
+        ];
+        let service = Service::spawn("edge", &environment).await;
+        Self { service, addr, health, _folder: folder }
+    }
+
+    /// Starts one and waits until it knows the keys.
+    pub(crate) async fn start(run: &Running) -> Self {
+        let mut edge = Self::spawn(run).await;
+        edge.ready().await;
+        edge
+    }
+
+    pub(crate) async fn ready(&mut self) {
+        self.service.wait_ready(&self.health).await;
+    }
+
+    pub(crate) async fn is_ready(&self) -> bool {
+        matches!(parts::get(&self.health, "/readyz").await, Ok(answer) if answer.status == 200)
+    }
+
+    /// Calls the API with a secret; the status.
+    pub(crate) async fn call(&self, secret: &str) -> u16 {
+        parts::request("GET", &self.addr, "/", &[("X-API-Key", secret)], "").await.unwrap().status
+    }
+
+    /// Waits until calls with the secret are answered so.
+    pub(crate) async fn answers(&self, secret: &str, status: u16) {
+        eventually(&format!("{status}"), async || {
+            matches!(parts::request("GET", &self.addr, "/", &[("X-API-Key", secret)], "").await,
+                Ok(answer) if answer.status == status)
+        })
+        .await;
+    }
+}
