@@ -11,7 +11,7 @@ use bytes::Bytes;
 use domain::RequestEvent;
 use time::OffsetDateTime;
 
-use crate::{activity::Activity, decode, record::Closed, time_rule};
+use crate::{activity::Activity, decode, erasures::Erased, record::Closed, time_rule};
 
 /// Most rows of an insert, but for the last message's; bounds memory.
 const ROWS_MAX: usize = 50_000;
@@ -73,6 +73,8 @@ pub struct Fates {
     pub lost: u64,
     /// Not taken since they would have made too many gaps; their edge sends them again.
     pub deferred: u64,
+    /// Dropped since their workspace was erased.
+    pub erased: u64,
     /// Of the rows, those counted under the broker's time.
     pub clock_skewed: u64,
 }
@@ -104,6 +106,7 @@ pub struct Batch {
 pub struct Buffer {
     shard: u16,
     closed: Closed,
+    erased: Erased,
     batch: Batch,
     paced_until: Option<Instant>,
 }
@@ -112,7 +115,21 @@ impl Buffer {
     /// An empty one that drops what `closed` has.
     #[must_use]
     pub fn new(shard: u16, closed: Closed) -> Self {
-        Self { shard, closed, batch: Batch::default(), paced_until: None }
+        Self { shard, closed, erased: Erased::default(), batch: Batch::default(), paced_until: None }
+    }
+
+    /// From now on drops what is erased, also of what it holds already. Dropped sequences are closed like others:
+    /// their edges need not keep them.
+    pub fn obey(&mut self, erased: Erased) {
+        self.erased = erased;
+        let Batch { rows, activity, fates, .. } = &mut self.batch;
+        let before = rows.len();
+        rows.retain(|row| !self.erased.covers(&row.event));
+        let dropped = (before - rows.len()) as u64;
+        fates.rows -= dropped;
+        fates.erased += dropped;
+        fates.clock_skewed = rows.iter().filter(|row| row.clock_skewed).count() as u64;
+        activity.retain(|(workspace_id, _), newest| !self.erased.covers_time(*workspace_id, *newest));
     }
 
     /// Takes a message in.
@@ -177,6 +194,10 @@ impl Buffer {
                     let (occurred_at, clock_skewed) =
                         time_rule::bucketed(event.occurred_at, message.published_at);
                     event.occurred_at = occurred_at;
+                    if self.erased.covers(&event) {
+                        fates.erased += u64::from(!is_closed);
+                        continue;
+                    }
                     self.batch.activity.note(&event);
                     if !is_closed {
                         fates.rows += 1;
@@ -257,6 +278,23 @@ mod tests {
             "event 1 with sequence 2: field status_code is missing or out of bounds"
         );
         assert_eq!(batch.dead_letters[0].payload, bad.encode_to_vec());
+    }
+
+    #[test]
+    fn what_is_erased_becomes_no_row_and_is_closed() {
+        let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default()), Instant::now());
+        let mut erased = Erased::default();
+        let later = OffsetDateTime::now_utc() + time::Duration::DAY;
+        // Of two workspaces, events with odd sequences are in this one. Some are held already, some come after.
+        erased.insert(example::event("edge_a", 1).workspace_id, later);
+        buffer.push(message(1, &example::batch("edge_a", 1, 4)), now);
+        buffer.obey(erased);
+        buffer.push(message(2, &example::batch("edge_a", 3, 4)), now);
+        let (batch, closed) = buffer.drain(now);
+        assert_eq!(sequences(&batch), [2, 4, 6]);
+        assert_eq!(batch.fates, Fates { rows: 3, erased: 3, duplicate: 2, ..Fates::default() });
+        assert!(batch.activity.keys().all(|(id, _)| *id == example::event("edge_a", 2).workspace_id));
+        assert!(closed.of("edge_a", 1).unwrap().holds((1, 6)));
     }
 
     #[test]

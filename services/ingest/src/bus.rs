@@ -155,6 +155,16 @@ impl Bus {
         Ok(self.jetstream.get_key_value(name).await?)
     }
 
+    /// The bucket of erasures, made where there is none.
+    ///
+    /// # Errors
+    /// If NATS is away or refuses.
+    pub async fn erasures(&self) -> anyhow::Result<kv::Store> {
+        let bucket = nats::ERASURES_BUCKET.to_owned();
+        let config = kv::Config { bucket, history: 1, ..kv::Config::default() };
+        Ok(self.jetstream.create_or_update_key_value(config).await?)
+    }
+
     /// Reads the stream of `shard` from behind `sequence` on.
     ///
     /// # Errors

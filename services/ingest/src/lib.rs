@@ -13,6 +13,7 @@ pub mod bus;
 pub mod config;
 pub mod decode;
 pub mod edges;
+pub mod erasures;
 pub mod intervals;
 pub mod lease;
 pub mod metrics;
@@ -45,6 +46,8 @@ pub struct Services {
     pub bus: Bus,
     /// Heartbeats.
     pub edges: watch::Receiver<edges::Edges>,
+    /// Erased workspaces.
+    pub erasures: watch::Receiver<erasures::Erasures>,
     /// Counters.
     pub metrics: Metrics,
     /// Whether every shard was taken once, or is another process's.
@@ -98,10 +101,13 @@ async fn connect(
     let (Some(bus), Some(())) = tokio::try_join!(connected, prepared)? else { return Ok(None) };
     let (edges, heartbeats) = watch::channel(edges::Edges::default());
     tokio::spawn(edges::follow(bus.clone(), edges, shutdown.clone()));
+    let (told, erasures) = watch::channel(erasures::Erasures::default());
+    tokio::spawn(erasures::follow(bus.clone(), told, shutdown.clone()));
     Ok(Some(Services {
         store,
         bus,
         edges: heartbeats,
+        erasures,
         metrics: Metrics::new(),
         shards,
         nats: SharedNeed::present(nats),

@@ -25,6 +25,8 @@ pub struct Metrics {
     takeovers: Counter<u64>,
     /// `keymeter_ingest_rows_found_total`: rows that a takeover found written but not recorded.
     rows_found: Counter<u64>,
+    /// `keymeter_ingest_rows_erased_total`: rows that were deleted since their workspace was erased.
+    rows_erased: Counter<u64>,
     /// `keymeter_ingest_owned`: 1 while this process owns the shard.
     owned: Gauge<u64>,
     /// `keymeter_ingest_stream_bytes`: size of the shard's stream.
@@ -49,6 +51,7 @@ impl Metrics {
                 .build(),
             takeovers: meter.u64_counter("keymeter_ingest_takeovers").build(),
             rows_found: meter.u64_counter("keymeter_ingest_rows_found").build(),
+            rows_erased: meter.u64_counter("keymeter_ingest_rows_erased").build(),
             owned: meter.u64_gauge("keymeter_ingest_owned").build(),
             stream_bytes: meter.u64_gauge("keymeter_ingest_stream").with_unit("By").build(),
             complete_up_to: meter.f64_gauge("keymeter_ingest_complete_up_to").with_unit("s").build(),
@@ -57,13 +60,14 @@ impl Metrics {
 
     /// A batch is closed.
     pub fn committed(&self, shard: u16, batch: &Batch) {
-        let Fates { rows, duplicate, dead_lettered, lost, deferred, clock_skewed } = batch.fates;
+        let Fates { rows, duplicate, dead_lettered, lost, deferred, erased, clock_skewed } = batch.fates;
         let fates = [
             ("row", rows),
             ("duplicate", duplicate),
             ("dead_lettered", dead_lettered),
             ("lost", lost),
             ("deferred", deferred),
+            ("erased", erased),
         ];
         for (fate, count) in fates {
             self.events.add(count, &[label(shard), KeyValue::new("fate", fate)]);
@@ -82,6 +86,11 @@ impl Metrics {
     pub fn took_over(&self, shard: u16, reason: &'static str, rows_found: u64) {
         self.takeovers.add(1, &[label(shard), KeyValue::new("reason", reason)]);
         self.rows_found.add(rows_found, &[label(shard)]);
+    }
+
+    /// Rows of erased workspaces were deleted.
+    pub fn erased(&self, shard: u16, rows: u64) {
+        self.rows_erased.add(rows, &[label(shard)]);
     }
 
     /// Whether this process owns the shard.

@@ -19,6 +19,7 @@ use crate::{
     Services,
     batch::{Batch, Buffer},
     bus::{Reader, commit_value},
+    erasures::Erasures,
     lease::{Lease, Records},
     native::{self, Common},
     record::{Cursor, Record},
@@ -99,6 +100,7 @@ struct Worker<'a> {
     lease: Lease,
     reader: Reader,
     buffer: Buffer,
+    erasures: watch::Receiver<Erasures>,
     commits: kv::Store,
     /// Inserts of this epoch so far.
     inserts: u64,
@@ -129,6 +131,7 @@ impl<'a> Worker<'a> {
             reader,
             buffer: Buffer::new(shard, lease.record().closed.clone()),
             lease,
+            erasures: services.erasures.clone(),
             commits,
             inserts: 0,
             connections,
@@ -140,6 +143,13 @@ impl<'a> Worker<'a> {
         if worker.said.is_none() {
             worker.say(nothing).await?;
         }
+        // Nothing is read before all erasures are known, so that what was erased does not even come back for a while.
+        let all_known = async {
+            let known = worker.erasures.wait_for(|erasures| erasures.is_complete).await;
+            known.map(drop).map_err(Trouble::nats)
+        };
+        worker.lease.hold(all_known).await??;
+        worker.obey().await?;
         let everything = worker.lease.record().closed.iter();
         let everything =
             everything.map(|(edge_id, boot_epoch, _)| (edge_id.to_owned(), boot_epoch)).collect();
@@ -156,6 +166,7 @@ impl<'a> Worker<'a> {
                 () = shutdown.cancelled() => return self.release().await,
                 _ = self.connections.changed() => return Err(Trouble::Nats("the connection was made anew".into())),
                 _ = self.ticker.tick() => self.tick().await?,
+                _ = self.erasures.changed() => self.obey().await?,
                 // Before the wait: what is there already goes into the same insert.
                 message = self.reader.next(), if !self.buffer.is_full() => {
                     self.buffer.push(message.map_err(Trouble::nats)?, Instant::now());
@@ -163,6 +174,19 @@ impl<'a> Worker<'a> {
                 () = wait, if due.is_some() => self.flush().await?,
             }
         }
+    }
+
+    /// Deletes what was erased. No insert of the shard runs meanwhile, and later ones leave it out, so nothing of it
+    /// is left.
+    async fn obey(&mut self) -> Result<(), Trouble> {
+        let erased = self.erasures.borrow_and_update().erased.clone();
+        self.buffer.obey(erased.clone());
+        let rows = self.lease.hold(self.services.store.erase(self.shard, &erased)).await??;
+        if rows > 0 {
+            tracing::info!(self.shard, rows, "deleted what was erased");
+            self.services.metrics.erased(self.shard, rows);
+        }
+        Ok(())
     }
 
     /// Writes what was read. The order is the protocol: what is closed was inserted, dead-lettered and announced.

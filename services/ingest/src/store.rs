@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 
 use crate::{
     config::Config,
+    erasures::Erased,
     schema::{self, Refusal},
     watermark::Standing,
 };
@@ -164,6 +165,47 @@ impl Store {
             group by edge_id, boot_epoch, run";
         let rows = self.client.query_raw(sql).param("shard", shard).param("after_ms", after_ms).fetch_all();
         tokio::time::timeout(STATEMENT_TIMEOUT, rows).await.map_err(|_| timed_out())?.map_err(unknown)
+    }
+
+    /// Deletes the rows of `shard` that were erased, and says how many there were.
+    ///
+    /// # Errors
+    /// If some may be left.
+    pub async fn erase(&self, shard: u16, erased: &Erased) -> Result<u64, StoreError> {
+        let ids: Vec<String> = erased.iter().map(|(id, _)| id.as_uuid().to_string()).collect();
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let sql = "select distinct toString(workspace_id) from keymeter.request_events
+                   where workspace_id in (select toUUID(arrayJoin({ids:Array(String)}))) and shard = {shard:UInt16}";
+        let present =
+            self.client.query_raw(sql).param("ids", ids).param("shard", shard).fetch_all::<String>();
+        let present = tokio::time::timeout(STATEMENT_TIMEOUT, present).await;
+        let present = present.map_err(|_| timed_out())?.map_err(unknown)?;
+        let mut rows = 0;
+        for (workspace_id, up_to) in erased.iter() {
+            let id = workspace_id.as_uuid().to_string();
+            if present.contains(&id) {
+                rows += self.erase_one(shard, &id, up_to).await?;
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn erase_one(&self, shard: u16, id: &str, up_to: OffsetDateTime) -> Result<u64, StoreError> {
+        let those = "workspace_id = {id:UUID} and shard = {shard:UInt16}
+                     and occurred_at < fromUnixTimestamp64Milli({up_to:Int64}, 'UTC')";
+        let ask = |sql: String| {
+            let query = self.client.query_raw(&sql).param("id", id).param("shard", shard);
+            query.param("up_to", millis(up_to))
+        };
+        let count = ask(format!("select count() from keymeter.request_events where {those}"));
+        let rows: u64 = question(count.fetch_one()).await?;
+        if rows > 0 {
+            let delete = ask(format!("alter table keymeter.request_events delete where {those}"));
+            statement(delete.with_setting("mutations_sync", "1")).await?;
+        }
+        Ok(rows)
     }
 
     /// Inserts a block in the format `Native`; it is on disk when this returns.

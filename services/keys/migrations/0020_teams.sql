@@ -27,10 +27,3 @@ alter table service_tokens
   add column start         text not null default '', -- first characters, for lists
   add column last_used_day date; -- null is never
 create index service_tokens_by_workspace on service_tokens (workspace_id, create_time desc);
-
--- What the changed fields were and are; null where none are kept.
-alter table audit_entries add column if not exists before jsonb;
-alter table audit_entries add column if not exists after jsonb;
-alter table key_events add column if not exists before jsonb;
-create index audit_entries_by_time on audit_entries (workspace_id, entry_time desc, audit_entry_id desc);
-create index key_events_by_time on key_events (workspace_id, event_time desc, event_id desc);

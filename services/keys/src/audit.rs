@@ -11,7 +11,7 @@ use crate::{
     error::Error,
     store::{
         Store,
-        trail::{Entry, Filter, Position},
+        trail::{Entry, Filter},
     },
 };
 
@@ -39,19 +39,19 @@ impl Audit {
         &self,
         workspace_id: WorkspaceId,
         filter: &Filter,
-        after: Option<Position>,
+        before: Option<i64>,
         size: usize,
         now: OffsetDateTime,
-    ) -> Result<(Vec<Entry>, Option<Position>), Error> {
+    ) -> Result<(Vec<Entry>, Option<i64>), Error> {
         let workspace = self.store.workspace(workspace_id).await?.ok_or_else(|| Error::NotFound {
             what: "workspace",
             name: proto::resource::workspace_name(workspace_id),
         })?;
         let since = now - Duration::days(workspace.settings.audit_retention_days.into());
-        let mut entries = self.store.trail(workspace_id, filter, since, after, size + 1).await?;
+        let mut entries = self.store.trail(workspace_id, filter, since, before, size + 1).await?;
         let more = entries.len() > size;
         entries.truncate(size);
-        let last = entries.last().filter(|_| more).map(|entry| entry.position);
+        let last = entries.last().filter(|_| more).map(|entry| entry.sequence);
         Ok((entries, last))
     }
 
@@ -63,8 +63,8 @@ impl Audit {
         now: OffsetDateTime,
     ) -> impl Stream<Item = Result<Vec<Entry>, Error>> + Send {
         stream::try_unfold((self, filter, Some(None)), move |(audit, filter, next)| async move {
-            let Some(after) = next else { return Ok(None) };
-            let (entries, last) = audit.list(workspace_id, &filter, after, CHUNK_LINES, now).await?;
+            let Some(before) = next else { return Ok(None) };
+            let (entries, last) = audit.list(workspace_id, &filter, before, CHUNK_LINES, now).await?;
             Ok(Some((entries, (audit, filter, last.map(Some)))))
         })
     }
@@ -74,8 +74,8 @@ impl Audit {
 #[must_use]
 pub fn to_json(workspace_id: WorkspaceId, entry: Entry) -> Value {
     let mut json = json!({
-        "name": name(workspace_id, entry.position),
-        "entry_time": entry.position.time.format(&Rfc3339).unwrap_or_default(),
+        "name": name(workspace_id, entry.sequence),
+        "entry_time": entry.time.format(&Rfc3339).unwrap_or_default(),
         "action": entry.action,
         "resource": entry.resource,
         "actor": entry.actor,
@@ -95,9 +95,8 @@ pub fn to_json(workspace_id: WorkspaceId, entry: Entry) -> Value {
 
 /// The resource name of an entry.
 #[must_use]
-pub fn name(workspace_id: WorkspaceId, position: Position) -> String {
-    let kind = if position.of_key { 'k' } else { 'a' };
-    audit_entry_name(workspace_id, &format!("{kind}{}", position.id))
+pub fn name(workspace_id: WorkspaceId, sequence: i64) -> String {
+    audit_entry_name(workspace_id, &sequence.to_string())
 }
 
 /// One line for each value.

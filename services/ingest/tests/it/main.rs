@@ -3,6 +3,7 @@
 mod columns;
 mod crash;
 mod dead_letters;
+mod erasure;
 mod exact;
 mod lifecycle;
 mod owner;

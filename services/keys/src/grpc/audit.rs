@@ -13,7 +13,7 @@ use crate::{
     audit::{self, Audit},
     error::Error,
     fields, page,
-    store::trail::{Entry, Filter, Position, Target},
+    store::trail::{Entry, Filter, Target},
 };
 
 /// Longest text that a filter may have, in bytes.
@@ -23,9 +23,6 @@ const TEXT_BYTES_MAX: usize = 256;
 pub(super) struct Rpc {
     pub(super) audit: Audit,
 }
-
-/// A position as a page token holds it.
-type Place = (i64, bool, i64);
 
 #[tonic::async_trait]
 impl AuditService for Rpc {
@@ -40,12 +37,11 @@ impl AuditService for Rpc {
             let size = page::size(request.page_size)?;
             let filter = filter(workspace_id, request.filter)?;
             let list = format!("audit entries of {workspace_id} {filter:?}");
-            let after = page::position::<Place>(&list, &request.page_token)?;
-            let after = after.map(read_place).transpose()?;
-            let (entries, last) = self.audit.list(workspace_id, &filter, after, size, now()).await?;
+            let before = page::position::<i64>(&list, &request.page_token)?;
+            let (entries, last) = self.audit.list(workspace_id, &filter, before, size, now()).await?;
             Ok(pb::ListAuditEntriesResponse {
                 audit_entries: entries.into_iter().map(|entry| to_wire(workspace_id, entry)).collect(),
-                next_page_token: last.map(|last| page::token(&list, &place(last))).unwrap_or_default(),
+                next_page_token: last.map(|last| page::token(&list, &last)).unwrap_or_default(),
             })
         })
         .await
@@ -96,20 +92,11 @@ fn filter(workspace_id: WorkspaceId, asked: Option<pb::AuditFilter>) -> Result<F
     Ok(filter)
 }
 
-fn place(position: Position) -> Place {
-    (page::micros(position.time), position.of_key, position.id)
-}
-
-fn read_place((micros, of_key, id): Place) -> Result<Position, Error> {
-    let time = page::from_micros(micros).ok_or_else(page::damaged)?;
-    Ok(Position { time, of_key, id })
-}
-
 fn to_wire(workspace_id: WorkspaceId, entry: Entry) -> pb::AuditEntry {
     let json = |value: Option<Value>| value.map(|value| value.to_string()).unwrap_or_default();
     pb::AuditEntry {
-        name: audit::name(workspace_id, entry.position),
-        entry_time: Some(to_proto(entry.position.time)),
+        name: audit::name(workspace_id, entry.sequence),
+        entry_time: Some(to_proto(entry.time)),
         action: entry.action,
         resource: entry.resource,
         actor: entry.actor,

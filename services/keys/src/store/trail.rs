@@ -12,8 +12,10 @@ use crate::ledger::Address;
 /// Something that was done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Where it stands.
-    pub position: Position,
+    /// Its place in the workspace's chain: 1, 2, 3 …
+    pub sequence: i64,
+    /// When.
+    pub time: OffsetDateTime,
     /// `create_key`, `reveal_key`, `remove_member` …
     pub action: String,
     /// A resource name.
@@ -26,17 +28,6 @@ pub struct Entry {
     pub before: Option<Value>,
     /// The changed fields after.
     pub after: Option<Value>,
-}
-
-/// Where an entry stands among the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// When.
-    pub time: OffsetDateTime,
-    /// Whether it is a change of a key.
-    pub of_key: bool,
-    /// Unique among those.
-    pub id: i64,
 }
 
 /// Which entries are meant; `None` is no condition.
@@ -75,32 +66,32 @@ const KEY_ACTIONS: &[(&str, &str)] = &[
     ("delete_key", "deleted"),
 ];
 
-// Each half is read along its own index, no further than one page. A position is (time, of_key, id), so that
-// equal times have an order as well.
+// Each half is read along its chain, no further than one page.
 const PAGE: &str = "
     select * from (
-      (select event_time as entry_time, true as of_key, event_id as id, type as action, key_id,
-              null as resource, actor, sequence, from_address, person_key_id, personal, before, payload as after
+      (select sequence, event_time as time, type as action, key_id, null as resource, actor, from_address,
+              person_key_id, personal, before, payload as after
        from key_events
        where workspace_id = $1 and ($2::text is null or actor = $2) and ($3::text is null or type = $4)
          and ($5::text is null or key_id = $6)
          and event_time >= $7 and ($8::timestamptz is null or event_time < $8)
-         and ($9::timestamptz is null or (event_time, true, event_id) < ($9, $10, $11))
-       order by event_time desc, event_id desc limit $12)
+         and ($9::bigint is null or sequence < $9)
+       order by sequence desc limit $10)
       union all
-      (select entry_time, false, audit_entry_id, action, null, resource, actor, sequence, from_address,
-              person_key_id, personal, before, after
+      (select sequence, entry_time, action, null, resource, actor, from_address, person_key_id, personal,
+              before, after
        from audit_entries
        where workspace_id = $1 and ($2::text is null or actor = $2) and ($3::text is null or action = $3)
          and ($5::text is null or resource = $5)
          and entry_time >= $7 and ($8::timestamptz is null or entry_time < $8)
-         and ($9::timestamptz is null or (entry_time, false, audit_entry_id) < ($9, $10, $11))
-       order by entry_time desc, audit_entry_id desc limit $12)
+         and ($9::bigint is null or sequence < $9)
+       order by sequence desc limit $10)
     ) as entries
-    order by entry_time desc, of_key desc, id desc limit $12";
+    order by sequence desc limit $10";
 
 impl Store {
-    /// At most `limit` entries of a workspace that are not older than `since`, newest first, those after `after`.
+    /// At most `limit` entries of a workspace that are not older than `since`, newest first, those before a
+    /// place.
     ///
     /// # Errors
     /// If Postgres does not answer.
@@ -109,7 +100,7 @@ impl Store {
         workspace_id: WorkspaceId,
         filter: &Filter,
         since: OffsetDateTime,
-        after: Option<Position>,
+        before: Option<i64>,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         let action = filter.action.as_deref();
@@ -123,17 +114,16 @@ impl Store {
             .bind(filter.resource.as_ref().and_then(|target| target.key_id).map(|id| id.as_uuid()))
             .bind(filter.from.map_or(since, |from| from.max(since)))
             .bind(filter.to)
-            .bind(after.map(|position| position.time))
-            .bind(after.map(|position| position.of_key))
-            .bind(after.map(|position| position.id))
+            .bind(before)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(&self.pool)
             .await?;
         let mut entries = Vec::with_capacity(rows.len());
         let mut origins = Vec::with_capacity(rows.len());
         for row in &rows {
-            entries.push(entry(workspace_id, row)?);
-            origins.push(((workspace_id, row.try_get("sequence")?), origin_of(row)?));
+            let entry = entry(workspace_id, row)?;
+            origins.push(((workspace_id, entry.sequence), origin_of(row)?));
+            entries.push(entry);
         }
         let places: Vec<_> = origins.iter().map(|(place, origin)| (*place, origin)).collect();
         for (entry, address) in entries.iter_mut().zip(self.addresses(&places).await?) {
@@ -149,17 +139,18 @@ impl Store {
 }
 
 fn entry(workspace_id: WorkspaceId, row: &PgRow) -> Result<Entry, StoreError> {
-    let of_key: bool = row.try_get("of_key")?;
-    let (action, resource) = if of_key {
-        let kind: &str = row.try_get("action")?;
-        let action = KEY_ACTIONS.iter().find(|(_, stored)| *stored == kind).map(|(name, _)| *name);
-        let key_id = KeyId::from_uuid(row.try_get("key_id")?);
-        (action.ok_or(StoreError::Damaged("key event"))?.to_owned(), key_name(workspace_id, key_id))
-    } else {
-        (row.try_get("action")?, row.try_get("resource")?)
+    let (action, resource) = match row.try_get::<Option<_>, _>("key_id")? {
+        Some(key_id) => {
+            let kind: &str = row.try_get("action")?;
+            let action = KEY_ACTIONS.iter().find(|(_, stored)| *stored == kind).map(|(name, _)| *name);
+            let action = action.ok_or(StoreError::Damaged("key event"))?.to_owned();
+            (action, key_name(workspace_id, KeyId::from_uuid(key_id)))
+        }
+        None => (row.try_get("action")?, row.try_get("resource")?),
     };
     Ok(Entry {
-        position: Position { time: row.try_get("entry_time")?, of_key, id: row.try_get("id")? },
+        sequence: row.try_get("sequence")?,
+        time: row.try_get("time")?,
         action,
         resource,
         actor: row.try_get("actor")?,

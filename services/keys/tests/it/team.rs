@@ -1,13 +1,9 @@
 //! Help for tests of teams: people in roles, and what they may ask.
 
-use proto::{
-    keys::{
-        AcceptInvitationRequest, CreateInvitationRequest, Invitation, ListMembersRequest, Member,
-        RefreshRequest, Role, UpdateMemberRequest, audit_service_client::AuditServiceClient,
-        members_service_client::MembersServiceClient,
-        service_tokens_service_client::ServiceTokensServiceClient,
-    },
-    resource::parse_member_name,
+use proto::keys::{
+    AcceptInvitationRequest, CreateInvitationRequest, Invitation, ListMembersRequest, Member, RefreshRequest,
+    Role, UpdateMemberRequest, audit_service_client::AuditServiceClient,
+    members_service_client::MembersServiceClient, service_tokens_service_client::ServiceTokensServiceClient,
 };
 use tonic::{Code, Status, transport::Channel};
 
@@ -20,13 +16,6 @@ pub(crate) struct Person {
     pub(crate) email: String,
     pub(crate) session: String,
     pub(crate) token: String,
-}
-
-impl Person {
-    /// `acc_…`
-    pub(crate) fn account(&self) -> String {
-        parse_member_name(&self.name).unwrap().1.to_string()
-    }
 }
 
 impl Running {

@@ -104,7 +104,8 @@ async fn pages_and_the_export_hold_every_entry_once() {
     let run = Running::start().await;
     some_history(&run).await;
     // Also where all have the same time.
-    let same = "update audit_entries set entry_time = '2026-11-22 06:00:00Z';
+    let same = "set session_replication_role = replica;
+                update audit_entries set entry_time = '2026-11-22 06:00:00Z';
                 update key_events set event_time = '2026-11-22 06:00:00Z'";
     let _ = run.postgres.query(same);
     let names = |entries: &[AuditEntry]| entries.iter().map(|entry| entry.name.clone()).collect::<Vec<_>>();
@@ -145,8 +146,10 @@ async fn pages_and_the_export_hold_every_entry_once() {
 async fn what_is_older_than_the_workspace_keeps_is_not_shown() {
     let run = Running::start().await;
     let (_, expected) = some_history(&run).await;
-    let _ = run.postgres.query("update audit_entries set entry_time = entry_time - interval '31 days'");
-    let _ = run.postgres.query("update key_events set event_time = event_time - interval '29 days'");
+    let aged = "set session_replication_role = replica;
+                update audit_entries set entry_time = entry_time - interval '31 days';
+                update key_events set event_time = event_time - interval '29 days'";
+    let _ = run.postgres.query(aged);
     assert_eq!(all(&run, &AuditFilter::default()).await.len(), expected.len());
     let workspace =
         Workspace { name: run.workspace.clone(), audit_retention_days: 30, ..Workspace::default() };
