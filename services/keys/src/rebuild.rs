@@ -47,7 +47,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
 /// Postgres; an event that can not be read.
 pub async fn rebuild(store: &Store, tell: &mut (dyn FnMut(String) + Send)) -> Result<usize, StoreError> {
     let mut tx = store.begin_rebuild().await?;
-    let (mut key, mut after, mut events): (Option<Key>, _, _) = (None, None, 0);
+    let (mut key, mut after, mut events): (Option<Key>, _, usize) = (None, None, 0);
     loop {
         let page = tx.events_after(after, PAGE).await?;
         let Some(last) = page.last() else { break };
@@ -63,7 +63,7 @@ pub async fn rebuild(store: &Store, tell: &mut (dyn FnMut(String) + Send)) -> Re
                 key = None;
             }
             events += 1;
-            if events % PROGRESS_EVERY == 0 {
+            if events.is_multiple_of(PROGRESS_EVERY) {
                 // Nobody may be there to read it.
                 let _ = writeln!(io::stderr(), "{events} events so far");
             }

@@ -81,7 +81,7 @@ async fn verify_one(
         for stored in &page {
             checker.entry(stored);
             *entries += 1;
-            if *entries % PROGRESS_EVERY == 0 {
+            if entries.is_multiple_of(PROGRESS_EVERY) {
                 // Nobody may be there to read it.
                 let _ = writeln!(io::stderr(), "{entries} entries so far");
             }

@@ -179,6 +179,8 @@ pub(super) mod tests {
 
     const NOW: OffsetDateTime = datetime!(2026-11-22 06:00:00.123456 UTC);
 
+    type Change = dyn Fn(&mut KeyId, &mut i64, &mut String, &mut Value, &mut Option<Value>);
+
     pub(in crate::ledger) fn entry(workspace_id: WorkspaceId) -> Entry {
         Entry {
             workspace_id,
@@ -232,7 +234,7 @@ pub(super) mod tests {
             change(&mut changed);
             changed.content_hash().unwrap()
         };
-        let fact = |change: &dyn Fn(&mut KeyId, &mut i64, &mut String, &mut Value, &mut Option<Value>)| {
+        let fact = |change: &Change| {
             with(&|entry| {
                 let Fact::Key { key_id, version, kind, payload, before } = &mut entry.fact else { panic!() };
                 change(key_id, version, kind, payload, before);

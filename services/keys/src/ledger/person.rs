@@ -22,7 +22,7 @@ pub struct Ledger {
     signer: HeadSigner,
     kek: Kek,
     /// By what Postgres holds of them, so that a changed row is looked at anew.
-    open: Mutex<HashMap<(Uuid, Vec<u8>), Arc<SealingKey>>>,
+    open: Mutex<HashMap<KeptPersonKey, Arc<SealingKey>>>,
 }
 
 /// A key of a person.
@@ -33,7 +33,7 @@ pub struct PersonKey {
 }
 
 /// A person's key as Postgres keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeptPersonKey {
     /// Its id.
     pub person_key_id: Uuid,
@@ -128,8 +128,7 @@ impl Ledger {
     }
 
     async fn person_key(&self, kept: &KeptPersonKey) -> Result<PersonKey, KekError> {
-        let name = (kept.person_key_id, kept.wrapped.bytes.clone());
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(kept).cloned();
         if let Some(key) = open {
             return Ok(PersonKey { id: kept.person_key_id, key });
         }
@@ -143,7 +142,7 @@ impl Ledger {
         if open.len() >= OPEN_KEYS_MAX {
             open.clear();
         }
-        open.insert((kept.person_key_id, kept.wrapped.bytes.clone()), Arc::clone(&key));
+        open.insert(kept.clone(), Arc::clone(&key));
         PersonKey { id: kept.person_key_id, key }
     }
 }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::Unsealable;
 
 /// Something wrapped under a key-encryption key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Wrapped {
     /// Which key wrapped it; empty if that was not noted, long ago.
     pub kek_id: String,

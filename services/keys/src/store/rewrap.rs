@@ -6,6 +6,9 @@ use uuid::Uuid;
 use super::{Store, StoreError};
 use crate::seal::{Place, Wrapped};
 
+/// Name, id and account, as far as the table has them, key-encryption key, wrapped key.
+type Row = (String, Option<Uuid>, Option<Uuid>, String, Vec<u8>);
+
 /// Tables with wrapped keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WrappedIn {
@@ -43,9 +46,9 @@ impl Store {
                  from signing_keys where kek_id <> $1 and kid > $2 order by 1 limit $3"
             }
         };
-        let rows: Vec<(String, Option<Uuid>, Option<Uuid>, String, Vec<u8>)> =
+        let rows: Vec<Row> =
             sqlx::query_as(sql).bind(kek_id).bind(after).bind(limit).fetch_all(&self.pool).await?;
-        let read = |(name, id, account, kek_id, bytes): (String, Option<Uuid>, Option<Uuid>, _, _)| {
+        let read = |(name, id, account, kek_id, bytes): Row| {
             let place = match (id, account) {
                 (None, _) => Place::SigningKey(name.clone()),
                 (Some(id), None) => Place::DataKey(WorkspaceId::from_uuid(id)),
