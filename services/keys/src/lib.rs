@@ -11,12 +11,14 @@ use tokio_util::sync::CancellationToken;
 pub mod activity;
 pub mod bootstrap;
 pub mod caller;
+pub mod check_secret;
 pub mod config;
 pub mod error;
 pub mod feed;
 pub mod fields;
 pub mod grpc;
 pub mod key;
+pub mod leaks;
 pub mod lifecycle;
 pub mod listing;
 pub mod metrics;
@@ -48,7 +50,8 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 /// Serves until `shutdown`, then lets running calls end. Postgres and NATS may come and go.
 ///
 /// # Errors
-/// A database URL that is none; a Postgres that refuses for good; a key-encryption key that does not open what
+/// A database URL that is none; public keys of leak reporters that are none, or an address for their reports that
+/// is taken; a Postgres that refuses for good; a key-encryption key that does not open what
 /// Postgres holds.
 pub async fn run(
     config: &Config,
@@ -58,12 +61,14 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let store = Store::new(&config.database_url)?;
+    let leak_reports = config.leak_reports()?;
     let metrics = Metrics::new(&boot::meter());
     let (kek, signing, verifier) = (Arc::new(kek), Arc::new(SigningCell::new()), Verifier::default());
     let (postgres, nats) = (health.need("postgres"), health.need("nats"));
 
+    let keys = Keys::new(store.clone(), Arc::clone(&kek));
     let routes = grpc::routes(grpc::Parts {
-        keys: Keys::new(store.clone(), Arc::clone(&kek)),
+        keys: keys.clone(),
         workspaces: Workspaces::new(store.clone(), Arc::clone(&kek)),
         sessions: Sessions::new(store.clone(), Arc::clone(&signing)),
         signing: Arc::clone(&signing),
@@ -78,6 +83,13 @@ pub async fn run(
         grpc::SERVICE_NAMES,
         shutdown.clone(),
     );
+    let reports = async {
+        if let Some((address, reporters)) = leak_reports {
+            leaks::serve(address, reporters, keys, metrics.clone(), shutdown.clone()).await?;
+        }
+        // Nothing to take, or asked to stop: the others say when all has ended.
+        std::future::pending::<anyhow::Result<()>>().await
+    };
     let working = Box::pin(async {
         // Started calls may still need all of this while they drain, so it ends only after them.
         let never = CancellationToken::new();
@@ -93,6 +105,7 @@ pub async fn run(
     });
     tokio::select! {
         served = serving => served?,
+        taken = reports => taken?,
         worked = working => worked?,
     }
     store.close().await;

@@ -1,10 +1,10 @@
 //! `keys`: settings, start, run, end. What it does is in `lib.rs`.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use anyhow::Context as _;
 use keys::{
-    bootstrap,
+    bootstrap, check_secret,
     config::{Bootstrap, Command, Config, PREFIX},
     store::Store,
 };
@@ -16,6 +16,7 @@ async fn main() -> anyhow::Result<()> {
     match config.command.take().unwrap_or_default() {
         Command::Serve => serve(&config).await,
         Command::Migrate => keys::migrate(&config).await,
+        Command::CheckSecret => check_secret::run(io::stdin().lock(), io::stdout().lock()),
         Command::Bootstrap(asked) => bootstrap(&config, &asked).await,
     }
 }
@@ -35,5 +36,5 @@ async fn bootstrap(config: &Config, asked: &Bootstrap) -> anyhow::Result<()> {
     let store = Store::new(&config.database_url)?;
     let done = bootstrap::run(&store, &config.kek()?, asked).await?;
     store.close().await;
-    Ok(writeln!(std::io::stdout(), "{}", serde_json::to_string(&done)?)?)
+    Ok(writeln!(io::stdout(), "{}", serde_json::to_string(&done)?)?)
 }
