@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::seal::{Kek, Keyring};
+use crate::{
+    leaks::Reporters,
+    seal::{Kek, Keyring},
+};
 
 /// Start of the names of all settings in the environment.
 pub const PREFIX: &str = "KEYMETER_KEYS_";
@@ -22,7 +25,14 @@ pub struct Config {
     #[arg(long, env = "KEYMETER_KEYS_HEALTH_ADDR", default_value = "127.0.0.1:9101")]
     pub health_addr: SocketAddr,
     /// Postgres, postgres://user@host/database, as a role that does not own the tables
-    #[arg(long, env = "KEYMETER_KEYS_DATABASE_URL", hide_env_values = true)]
+    // Empty if it is not given, which is refused where it is used: `check-secret` needs none.
+    #[arg(
+        long,
+        env = "KEYMETER_KEYS_DATABASE_URL",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
     pub database_url: SecretString,
     /// The same Postgres as the role that owns the tables, for `migrate`; the database URL if not given
     #[arg(long, env = "KEYMETER_KEYS_OWNER_DATABASE_URL", hide_env_values = true)]
@@ -42,6 +52,12 @@ pub struct Config {
     /// What the file would hold; better in the environment, since others can read arguments
     #[arg(long, env = "KEYMETER_KEYS_KEK", hide_env_values = true)]
     pub kek: Option<SecretString>,
+    /// Where reports of leaked secrets are taken over HTTP, POST /leak-reports; nowhere if it is not given
+    #[arg(long, env = "KEYMETER_KEYS_LEAK_REPORTS_ADDR", requires = "leak_reports_keys_file")]
+    pub leak_reports_addr: Option<SocketAddr>,
+    /// File with the public keys of those who may report, JSON as GitHub publishes them
+    #[arg(long, env = "KEYMETER_KEYS_LEAK_REPORTS_KEYS_FILE", requires = "leak_reports_addr")]
+    pub leak_reports_keys_file: Option<PathBuf>,
     /// What to do; serve if nothing is given
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -57,6 +73,8 @@ pub enum Command {
     Migrate(Migrate),
     /// Print the public keys that edges check the key feed with (their --feed-keys-file), and end
     FeedKeys,
+    /// Tell of each line of standard input whether it is a secret, as JSON, and end; 1 if any is none
+    CheckSecret,
     /// Make a first account, workspace and service token where they are missing, print them as JSON, and end
     Bootstrap(Bootstrap),
     /// Check every entry of every workspace's chain, print what is wrong, and end; 1 if anything is
@@ -118,6 +136,17 @@ pub struct Bootstrap {
 }
 
 impl Config {
+    /// Where leaks are reported, and by whom; `None` if nowhere.
+    ///
+    /// # Errors
+    /// If the file does not hold public keys.
+    pub fn leak_reports(&self) -> anyhow::Result<Option<(SocketAddr, Reporters)>> {
+        let Some((address, file)) = self.leak_reports_addr.zip(self.leak_reports_keys_file.as_deref()) else {
+            return Ok(None);
+        };
+        Ok(Some((address, Reporters::read(file)?)))
+    }
+
     /// The key-encryption keys.
     ///
     /// # Errors

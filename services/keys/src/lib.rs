@@ -12,6 +12,7 @@ pub mod activity;
 pub mod audit;
 pub mod bootstrap;
 pub mod caller;
+pub mod check_secret;
 pub mod config;
 pub mod edges;
 pub mod erase_person;
@@ -23,6 +24,7 @@ pub mod fields;
 pub mod grpc;
 pub mod invitations;
 pub mod key;
+pub mod leaks;
 pub mod ledger;
 pub mod lifecycle;
 pub mod listing;
@@ -64,7 +66,8 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 /// Serves until `shutdown`, then lets running calls end. Postgres and NATS may come and go.
 ///
 /// # Errors
-/// A database URL that is none; a Postgres that refuses for good; a key-encryption key that does not open what
+/// A database URL that is none; public keys of leak reporters that are none, or an address for their reports that
+/// is taken; a Postgres that refuses for good; a key-encryption key that does not open what
 /// Postgres holds.
 pub async fn run(
     config: &Config,
@@ -74,6 +77,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let store = Store::new(&config.database_url)?;
+    let leak_reports = config.leak_reports()?;
     let metrics = Metrics::new(&boot::meter());
     let (kek, signing, verifier) = (Arc::new(kek), Arc::new(SigningCell::new()), Verifier::default());
     let (postgres, nats) = (health.need("postgres"), health.need("nats"));
@@ -99,6 +103,13 @@ pub async fn run(
         grpc::SERVICE_NAMES,
         shutdown.clone(),
     );
+    let reports = async {
+        if let Some((address, reporters)) = leak_reports {
+            leaks::serve(address, reporters, keys, metrics.clone(), shutdown.clone()).await?;
+        }
+        // Nothing to take, or asked to stop: the others say when all has ended.
+        std::future::pending::<anyhow::Result<()>>().await
+    };
     let working = Box::pin(async {
         // Started calls may still need all of this while they drain, so it ends only after them.
         let never = CancellationToken::new();
@@ -116,6 +127,7 @@ pub async fn run(
     });
     tokio::select! {
         served = serving => served?,
+        taken = reports => taken?,
         worked = working => worked?,
     }
     store.close().await;

@@ -1,8 +1,10 @@
 //! `keys`: settings, start, run, end. What it does is in `lib.rs`.
 
+use std::io;
+
 use anyhow::Context as _;
 use keys::{
-    bootstrap,
+    bootstrap, check_secret,
     config::{Command, Config, PREFIX},
     erase_person, migrate, rebuild, rewrap, signing, verify_chain,
 };
@@ -22,6 +24,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Rewrap => rewrap::run(&config).await,
         Command::ResetSigningKey => signing::reset(&config).await,
         Command::ErasePerson(asked) => erase_person::command(&config, &asked).await,
+        Command::CheckSecret => check_secret::run(io::stdin().lock(), io::stdout().lock()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a report of a leaked secret does to its key.
 
-use domain::{Secret, WorkspaceId};
+use domain::Secret;
 use time::OffsetDateTime;
 
 use super::{Keys, hold, tell};
@@ -16,9 +16,9 @@ pub enum Exposure {
     /// No key has the secret.
     Unknown,
     /// It was reported before, or its key is deleted: nothing changed.
-    Known(WorkspaceId),
+    Known,
     /// Its key is marked, and disabled if its workspace wants that.
-    Marked(WorkspaceId),
+    Marked,
 }
 
 impl Keys {
@@ -42,7 +42,7 @@ impl Keys {
         // A secret that is not known any more retired long ago.
         let reported = key.secret(secret_id).is_none_or(|secret| secret.expose_time.is_some());
         if reported || key.standing(now) == Standing::Deleted {
-            return Ok(Exposure::Known(workspace_id));
+            return Ok(Exposure::Known);
         }
         let exposed = KeyEvent::Exposed(Exposed { secret_id: secret_id.to_string(), source, url });
         let disables = key.disable_time.is_none() && tx.disables_exposed_keys(workspace_id).await?;
@@ -53,6 +53,6 @@ impl Keys {
         tx.feed(key_id).await?;
         tx.commit().await?;
         tell(if disables { "exposed and disabled" } else { "exposed" }, &key, caller);
-        Ok(Exposure::Marked(workspace_id))
+        Ok(Exposure::Marked)
     }
 }

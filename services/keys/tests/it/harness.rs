@@ -178,8 +178,18 @@ pub(crate) async fn migrate(postgres: &Postgres) {
 
 /// The service, on a port that the system chooses; ready or not.
 pub(crate) async fn serve(database_url: &str, nats_url: &str, folder: &tempfile::TempDir) -> Served {
-    let config =
-        Config::try_parse_from(["keys", "--database-url", database_url, "--nats-url", nats_url]).unwrap();
+    serve_with(database_url, nats_url, folder, &[]).await
+}
+
+/// The same with more settings.
+pub(crate) async fn serve_with(
+    database_url: &str,
+    nats_url: &str,
+    folder: &tempfile::TempDir,
+    settings: &[&str],
+) -> Served {
+    let given = ["keys", "--database-url", database_url, "--nats-url", nats_url];
+    let config = Config::try_parse_from(given.iter().chain(settings)).unwrap();
     let kek = kek(folder);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod activity;
+mod attributes;
 mod bootstrap;
 mod chain;
 mod edge;
@@ -11,14 +12,19 @@ mod forgery;
 mod harness;
 mod input;
 mod leak;
+mod leaks;
+mod lists;
 mod lives;
 mod lost_key;
 mod members;
+mod model;
+mod offline;
 mod outage;
 mod process;
 mod reauthentication;
 mod rebuild;
 mod roles;
+mod rotation;
 mod sealed;
 mod service_tokens;
 mod sessions;
