@@ -58,6 +58,13 @@ impl Edge {
         matches!(parts::get(&self.health, "/readyz").await, Ok(answer) if answer.status == 200)
     }
 
+    /// `edge_…`, which it logs as it starts.
+    pub(crate) fn id(&self) -> String {
+        let log = self.service.log();
+        let at = log.find("edge_").unwrap();
+        log[at..].chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').collect()
+    }
+
     /// Calls the API with a secret; the status.
     pub(crate) async fn call(&self, secret: &str) -> u16 {
         parts::request("GET", &self.addr, "/", &[("X-API-Key", secret)], "").await.unwrap().status

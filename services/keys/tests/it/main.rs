@@ -11,6 +11,8 @@ mod input;
 mod lives;
 mod outage;
 mod process;
+mod receipts;
+mod removal;
 mod sealed;
 mod sessions;
 mod tenants;
