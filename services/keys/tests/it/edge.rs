@@ -23,11 +23,7 @@ impl Edge {
     /// Starts one; it may not be ready yet.
     pub(crate) async fn spawn(run: &Running) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let line = |key: &proto::keys::SigningKey| {
-            format!("{} {}\n", key.kid, data_encoding::BASE64.encode(&key.public_key))
-        };
-        let keys: String = run.signing().await.public().iter().map(line).collect();
-        fs::write(folder.path().join("feed-keys"), keys).unwrap();
+        fs::write(folder.path().join("feed-keys"), run.feed_keys().await).unwrap();
         let addr = format!("127.0.0.1:{}", free_port());
         let health = format!("127.0.0.1:{}", free_port());
         let path = |name: &str| folder.path().join(name).display().to_string();

@@ -13,7 +13,7 @@ use keys::{
     signing::Signing,
     store::Store,
 };
-use parts::{Nats, Postgres, eventually};
+use parts::{Nats, Postgres, Service, eventually};
 use prost::Message as _;
 use proto::{
     events::{KeyFeedEntry, SignedFeedMessage},
@@ -121,6 +121,18 @@ impl Running {
             KeyFeedEntry::decode(signed.message.as_slice()).ok().filter(&wanted)
         })
         .await
+    }
+
+    /// What `keys feed-keys` prints.
+    pub(crate) async fn feed_keys(&self) -> String {
+        let environment = [
+            ("KEYMETER_KEYS_DATABASE_URL", self.postgres.url()),
+            ("KEYMETER_KEYS_KEK_FILE", self.folder.path().join("kek").display().to_string()),
+        ];
+        let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let mut command = Service::spawn_with("keys", &["feed-keys"], &environment);
+        assert!(command.wait().await.success(), "{}", command.log());
+        command.log()
     }
 
     /// The service's own signing key.
