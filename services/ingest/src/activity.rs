@@ -9,6 +9,8 @@ use domain::{KeyId, RequestEvent, SecretId, WorkspaceId, print::client_print};
 use proto::{events as pb, timestamp::to_proto};
 use time::OffsetDateTime;
 
+use crate::erasures::Erased;
+
 /// Most addresses told of a key at once.
 const CLIENTS_MAX: usize = 64;
 /// Most secrets told of a key at once; at most five work at the same time.
@@ -45,6 +47,11 @@ impl Activity {
         if used.clients.len() < CLIENTS_MAX {
             used.clients.insert(event.client_ip);
         }
+    }
+
+    /// Drops what is erased.
+    pub fn forget(&mut self, erased: &Erased) {
+        self.0.retain(|(workspace_id, _), used| !erased.covers_time(*workspace_id, used.last_used_at));
     }
 
     /// One message a key, in the order of ids.

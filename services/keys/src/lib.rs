@@ -105,7 +105,7 @@ pub async fn run(
     );
     let reports = async {
         if let Some((address, reporters)) = leak_reports {
-            leaks::serve(address, reporters, keys, metrics.clone(), shutdown.clone()).await?;
+            leaks::serve(address, reporters, keys.clone(), metrics.clone(), shutdown.clone()).await?;
         }
         // Nothing to take, or asked to stop: the others say when all has ended.
         std::future::pending::<anyhow::Result<()>>().await

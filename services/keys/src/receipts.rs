@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -134,7 +134,7 @@ impl Receipts {
         let committed = Instant::now();
         let deadline = committed + within;
         let mut edges = self.edges.subscribe();
-        let place = timeout_at(deadline, self.place(key_id)).await.ok();
+        let place = self.place(key_id, deadline).await;
         let mut elapsed = Duration::ZERO;
         let mut refusing = None;
         loop {
@@ -163,16 +163,20 @@ impl Receipts {
         }
     }
 
-    /// The feed version of what was committed of a key, once it has one.
-    async fn place(&self, key_id: KeyId) -> u64 {
+    /// The feed version of what was committed of a key; `None` if it has none by then. Looks at least once.
+    async fn place(&self, key_id: KeyId, deadline: Instant) -> Option<u64> {
         let mut numbered = self.numbered.subscribe();
         loop {
             match self.store.feed_place(key_id).await {
-                Ok(Some(place)) => return place,
+                Ok(Some(place)) => return Some(place),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, "a receipt waits for Postgres"),
             }
-            let _ = timeout(LOOK_EVERY, numbered.changed()).await;
+            if Instant::now() >= deadline {
+                return None;
+            }
+            let look = deadline.min(Instant::now() + LOOK_EVERY);
+            let _ = timeout_at(look, numbered.changed()).await;
         }
     }
 }

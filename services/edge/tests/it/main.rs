@@ -4,5 +4,6 @@
 mod calls;
 mod crash;
 mod outage;
+mod policy;
 mod protocol;
 mod world;

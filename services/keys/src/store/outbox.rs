@@ -74,7 +74,7 @@ pub struct BucketPosition {
 pub struct FeedState {
     /// Where the bucket stood after our newest write; `None` before the first one.
     pub position: Option<BucketPosition>,
-    /// The highest feed version that the bucket has.
+    /// The highest feed version that the bucket ever had.
     pub feed_version: i64,
     /// How many secrets the bucket has.
     pub secrets: i64,
@@ -230,7 +230,9 @@ impl Relay {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn beyond(&mut self, feed_version: u64) -> Result<(), StoreError> {
-        sqlx::query("update feed_state set feed_version = greatest(feed_version, $1)")
+        let sql = "update feed_state set feed_version = greatest(feed_version, $1),
+                     relayed_version = greatest(relayed_version, $1)";
+        sqlx::query(sql)
             .bind(i64::try_from(feed_version).unwrap_or(i64::MAX))
             .execute(&mut *self.connection)
             .await?;
@@ -312,6 +314,7 @@ impl Relay {
                      where r.secret_hash = s.secret_hash
                    )
                    update feed_state set bucket_created = $2, bucket_sequence = $3,
+                     relayed_version = greatest(relayed_version, $1),
                      secrets = secrets + (select count(*) from noted where is_new)";
         sqlx::query(sql)
             .bind(up_to)
@@ -329,15 +332,14 @@ pub(super) async fn feed_state(
 ) -> Result<FeedState, StoreError> {
     let sql =
         "select bucket_created, bucket_sequence, secrets, filling, fills, snapshot_sequence, snapshot_floor,
-                 (select count(*) from feed_removals) as removals,
-                 coalesce((select max(feed_version) from secret_feed_versions), 0) as relayed
+                 relayed_version, (select count(*) from feed_removals) as removals
                from feed_state";
     let row = sqlx::query(sql).fetch_one(executor).await?;
     let (created, sequence): (Option<OffsetDateTime>, i64) =
         (row.try_get("bucket_created")?, row.try_get("bucket_sequence")?);
     Ok(FeedState {
         position: created.map(|created| BucketPosition { created, sequence }),
-        feed_version: row.try_get("relayed")?,
+        feed_version: row.try_get("relayed_version")?,
         secrets: row.try_get("secrets")?,
         removals: row.try_get("removals")?,
         filling: row.try_get("filling")?,

@@ -23,11 +23,7 @@ impl Edge {
     /// Starts one; it may not be ready yet.
     pub(crate) async fn spawn(run: &Running) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let line = |key: &proto::keys::SigningKey| {
-            format!("{} {}\n", key.kid, data_encoding::BASE64.encode(&key.public_key))
-        };
-        let keys: String = run.signing().await.public().iter().map(line).collect();
-        fs::write(folder.path().join("feed-keys"), keys).unwrap();
+        fs::write(folder.path().join("feed-keys"), run.feed_keys().await).unwrap();
         let addr = format!("127.0.0.1:{}", free_port());
         let health = format!("127.0.0.1:{}", free_port());
         let path = |name: &str| folder.path().join(name).display().to_string();
@@ -56,6 +52,13 @@ impl Edge {
 
     pub(crate) async fn is_ready(&self) -> bool {
         matches!(parts::get(&self.health, "/readyz").await, Ok(answer) if answer.status == 200)
+    }
+
+    /// `edge_…`, which it logs as it starts.
+    pub(crate) fn id(&self) -> String {
+        let log = self.service.log();
+        let at = log.find("edge_").unwrap();
+        log[at..].chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').collect()
     }
 
     /// Calls the API with a secret; the status.

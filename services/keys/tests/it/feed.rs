@@ -106,6 +106,26 @@ async fn a_nats_that_went_back_in_time_is_filled_again() {
 }
 
 #[tokio::test]
+async fn an_entry_carries_what_limits_its_key() {
+    let run = Running::start().await;
+    let made = run.make("limited").await;
+    run.fed(&made.secret, |_| true).await;
+    let _ = run.postgres.query(
+        "update keys set scopes = '{orders:*,users:read}', allowed_networks = '{192.0.2.0/24}',
+           rate_limits = '[{\"name\": \"burst\", \"requests\": 10, \"window_s\": 1}]', disable_time = now();
+         update secrets set retire_time = '2030-01-01 00:00:00+00';
+         insert into key_outbox (secret_id) select secret_id from secrets;
+         notify key_outbox",
+    );
+    let entry = run.fed(&made.secret, |entry| entry.state() == KeyState::Disabled).await;
+    assert_eq!(entry.scopes, ["orders:*", "users:read"]);
+    assert_eq!(entry.allowed_networks, ["192.0.2.0/24"]);
+    let limit = &entry.rate_limits[0];
+    assert_eq!((limit.name.as_str(), limit.requests, limit.window_s), ("burst", 10, 1));
+    assert_eq!(entry.retire_time.unwrap().seconds, 1_893_456_000);
+}
+
+#[tokio::test]
 async fn an_older_entry_replaces_no_newer_one() {
     let run = Running::start().await;
     let made = run.make("a").await;

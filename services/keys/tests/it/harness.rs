@@ -129,6 +129,18 @@ impl Running {
         .await
     }
 
+    /// What `keys feed-keys` prints.
+    pub(crate) async fn feed_keys(&self) -> String {
+        let environment = [
+            ("KEYMETER_KEYS_DATABASE_URL", self.postgres.url()),
+            ("KEYMETER_KEYS_KEK_FILE", self.folder.path().join("kek").display().to_string()),
+        ];
+        let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let mut command = Service::spawn_with("keys", &["feed-keys"], &environment);
+        assert!(command.wait().await.success(), "{}", command.log());
+        command.log()
+    }
+
     /// The service's own signing key.
     pub(crate) async fn signing(&self) -> Signing {
         Signing::open(&self.store(), &kek(&self.folder)).await.unwrap()

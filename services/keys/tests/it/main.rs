@@ -23,6 +23,8 @@ mod outage;
 mod process;
 mod reauthentication;
 mod rebuild;
+mod receipts;
+mod removal;
 mod roles;
 mod rotation;
 mod sealed;

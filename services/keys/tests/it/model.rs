@@ -17,6 +17,7 @@ use keys::{
     key::{Answer, Changes, Expiry, Key, KeyEvent, Standing},
     lifecycle::{Asked, Keys, NewKey, Verdict},
     seal::Kek,
+    signing::Signing,
     store::Store,
 };
 use parts::{Postgres, eventually};
@@ -24,7 +25,7 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use sqlx::PgPool;
 use time::{Duration, OffsetDateTime};
 
-use crate::harness::{EMAIL, add_person};
+use crate::harness::{EMAIL, ROLE, add_person};
 
 mod book;
 
@@ -96,14 +97,16 @@ impl World {
         std::fs::write(folder.path().join("kek"), "5a".repeat(32)).unwrap();
         let workspace_id = add_person(&postgres, &folder, EMAIL, "Analytical Engines").await;
         let _ = postgres.query("update workspaces set disable_exposed_keys = true");
-        let store = Store::new(&postgres.url().into()).unwrap();
+        let store = Store::new(&postgres.url_as(ROLE).into()).unwrap();
         let kek = Kek::read(&folder.path().join("kek")).unwrap();
+        Signing::open(&store, &kek).await.unwrap();
         let now = to_micros(OffsetDateTime::now_utc());
         let claims = Claims {
             subject: Subject::Account(AccountId::generate()),
             workspace_id,
             role: Role::Admin,
             scopes: vec![],
+            authenticated: None,
             expires: now + Duration::DAY,
         };
         let keys = Keys::new(store.clone(), Arc::new(kek));

@@ -70,7 +70,8 @@ async fn a_token_does_what_its_scopes_say_until_it_is_revoked() {
     assert_eq!(revoked, again, "revoking twice changes nothing");
     refused(exchange(&run, &made.token).await, Code::Unauthenticated, "NOT_SIGNED_IN");
     assert!(tokens().await[0].revoke_time.is_some());
-    let audited = "select string_agg(action, ' ' order by sequence) from audit_entries where action like '%token'";
+    let audited =
+        "select string_agg(action, ' ' order by sequence) from audit_entries where action like '%token'";
     assert_eq!(run.postgres.query(audited), "create_service_token revoke_service_token\n");
 }
 

@@ -53,8 +53,7 @@ async fn settings_are_changed_by_mask_and_audited() {
     let exposed = update(&run, exposed, &["disable_exposed_keys"]).await.unwrap();
     assert!(exposed.disable_exposed_keys);
     assert_eq!(get(&run).await.unwrap(), exposed);
-    let audited =
-        "select string_agg(before::text || after::text, ' ' order by sequence) from audit_entries
+    let audited = "select string_agg(before::text || after::text, ' ' order by sequence) from audit_entries
                    where action = 'update_workspace'";
     let expected = r#"{"display_name": "Analytical Engines"}{"display_name": "Mill"} "#.to_owned()
         + r#"{"audit_retention_days": 400}{"audit_retention_days": 30} "#
@@ -109,7 +108,8 @@ async fn a_suspension_goes_through_the_feed_both_ways() {
     for made in &made {
         run.fed(&made.secret, |entry| entry.feed_version > newest).await;
     }
-    let audited = "select string_agg(action, ' ' order by sequence) from audit_entries where action like '%e_workspace'
+    let audited =
+        "select string_agg(action, ' ' order by sequence) from audit_entries where action like '%e_workspace'
                    or action like 'suspend%'";
     assert_eq!(run.postgres.query(audited), "create_workspace suspend_workspace resume_workspace\n");
 }
