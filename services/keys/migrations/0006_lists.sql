@@ -25,7 +25,7 @@ create index keys_exposed on keys (workspace_id, create_time desc, key_id desc) 
 -- The words by which a key is found, in lower case, each cut after 50 characters. ASCII characters that are
 -- neither letters nor digits part them.
 create function key_words(display_name text, description text, start text) returns tsvector
-  language sql immutable parallel safe
+  language sql immutable parallel safe cost 10000 -- some 30 us; so that the index is used where it can be
   return (
     select array_to_tsvector(coalesce(array_agg(distinct left(word, 50)), '{}'))
     from regexp_split_to_table(

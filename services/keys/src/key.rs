@@ -198,10 +198,9 @@ impl Key {
         self.secrets.insert(0, secret);
     }
 
-    /// An earlier end stays.
     fn retire(&mut self, secret_id: &str, at: OffsetDateTime) {
         if let Some(secret) = self.secret_mut(secret_id) {
-            secret.retire_time = Some(secret.retire_time.map_or(at, |end| end.min(at)));
+            secret.retire_time = Some(at);
         }
     }
 

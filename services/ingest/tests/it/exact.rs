@@ -56,14 +56,23 @@ async fn lost_sequences_are_committed_and_keys_announced() {
     let consumer = jetstream.create_consumer_on_stream(config, nats::KEY_ACTIVITY_STREAM).await.unwrap();
     let announced = consumer.messages().await.unwrap().next().await.unwrap().unwrap();
     let keys = pb::KeyActivityBatch::decode(announced.payload.clone()).unwrap().keys;
-    assert_eq!(keys.len(), 10, "5 keys in each of 2 workspaces");
+    let admitted = || message.events.iter().filter(|event| event.denial() == pb::Denial::Unspecified);
+    assert_eq!((keys.len(), admitted().count()), (7, 7), "each a key of its own; three were refused");
     for key in keys {
-        let newest = message
-            .events
-            .iter()
-            .filter(|event| event.key_id == key.key_id && event.workspace_id == key.workspace_id);
-        let newest = newest.filter_map(|event| event.occurred_at).max_by_key(|at| (at.seconds, at.nanos));
-        assert_eq!(key.last_used_at, newest);
+        let of_key =
+            |event: &&pb::RequestEvent| event.key_id == key.key_id && event.workspace_id == key.workspace_id;
+        let event = admitted().find(of_key).unwrap();
+        let secret =
+            pb::SecretActivity { secret_id: event.secret_id.clone(), last_used_at: event.occurred_at };
+        let client: [u8; 16] = event.client_ip.as_slice().try_into().unwrap();
+        let expected = pb::KeyActivity {
+            workspace_id: event.workspace_id.clone(),
+            key_id: event.key_id.clone(),
+            last_used_at: event.occurred_at,
+            secrets: vec![secret],
+            client_prints: vec![domain::print::client_print(client.into()).to_vec()],
+        };
+        assert_eq!(key, expected);
     }
 }
 

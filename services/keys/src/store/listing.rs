@@ -4,6 +4,7 @@
 use domain::WorkspaceId;
 use sqlx::{Postgres, QueryBuilder, types::Json};
 use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
 
 use super::{Store, StoreError, keys::Shown, secrets};
 use crate::{
@@ -13,6 +14,9 @@ use crate::{
 
 /// Within which a key "expires soon".
 const SOON: Duration = Duration::days(7);
+
+/// How many keys with the words of a search are looked at one by one.
+const FEW: i32 = 20_000;
 
 type Sql = QueryBuilder<Postgres>;
 
@@ -40,6 +44,7 @@ impl Store {
         );
         sql.push_bind(workspace_id.as_uuid());
         of_standing(&mut sql, &filter.standings, now);
+        self.of_words(&mut sql, workspace_id, &filter.words).await?;
         narrow(&mut sql, filter);
         for hygiene in &filter.hygiene {
             of_hygiene(&mut sql, *hygiene, now);
@@ -60,6 +65,40 @@ impl Store {
         // Planned anew each time: which index is best depends on the values.
         let rows = sql.build().persistent(false).fetch_all(&self.pool).await?;
         rows.iter().map(Shown::of).collect()
+    }
+
+    /// Keys with these words: if they are few, those that the index of words names, since Postgres can not tell in
+    /// advance how few begin so. If they are many, a page of them is soon found in any order.
+    async fn of_words(
+        &self,
+        sql: &mut Sql,
+        workspace_id: WorkspaceId,
+        words: &[String],
+    ) -> Result<(), StoreError> {
+        if words.is_empty() {
+            return Ok(());
+        }
+        // Words hold no character that means something here, so quotes are enough.
+        let words: Vec<String> = words.iter().map(|word| format!("'{word}':*")).collect();
+        let words = words.join(" & ");
+        let found: Vec<Uuid> = sqlx::query_scalar(
+            "select key_id from keys
+             where workspace_id = $1 and key_words(display_name, description, start) @@ lower($2)::tsquery
+             limit $3",
+        )
+        .bind(workspace_id.as_uuid())
+        .bind(&words)
+        .bind(FEW + 1)
+        .persistent(false)
+        .fetch_all(&self.pool)
+        .await?;
+        if found.len() > FEW as usize {
+            sql.push(" and key_words(display_name, description, start) @@ lower(");
+            sql.push_bind(words).push(")::tsquery");
+        } else {
+            sql.push(" and key_id = any(").push_bind(found).push(")");
+        }
+        Ok(())
     }
 }
 
@@ -89,13 +128,6 @@ fn of_standing(sql: &mut Sql, standings: &[Standing], now: OffsetDateTime) {
 }
 
 fn narrow(sql: &mut Sql, filter: &Filter) {
-    if !filter.words.is_empty() {
-        // Words hold no character that means something here, so quotes are enough.
-        let query: Vec<String> = filter.words.iter().map(|word| format!("'{word}':*")).collect();
-        sql.push(" and key_words(display_name, description, start) @@ lower(")
-            .push_bind(query.join(" & "))
-            .push(")::tsquery");
-    }
     if let Some(environment) = filter.environment {
         sql.push(" and environment = ").push_bind(environment.as_str());
     }
@@ -139,7 +171,8 @@ fn behind(sql: &mut Sql, position: &Position) {
             sql.push(r#") collate "C""#)
         }
         Mark::LastUsedTime(at) => {
-            sql.push(" and (coalesce(last_used_time, '-infinity'), key_id) < (coalesce(").push_bind(*at);
+            // Of one table, or the index does not serve.
+            sql.push(" and (coalesce(a.last_used_time, '-infinity'), a.key_id) < (coalesce(").push_bind(*at);
             sql.push("::timestamptz, '-infinity')")
         }
         Mark::ExpireTime(at) => {

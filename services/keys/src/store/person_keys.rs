@@ -63,7 +63,7 @@ impl Tx {
         Ok(rows.into_iter().map(|(id, alone)| (WorkspaceId::from_uuid(id), alone)).collect())
     }
 
-    /// Destroys an account's keys, sessions and memberships, and makes it nobody's. Its row stays, since records
+    /// Destroys an account's keys, sessions, memberships and invitations, and makes it nobody's. Its row stays, since records
     /// name its id.
     ///
     /// # Errors
@@ -74,6 +74,7 @@ impl Tx {
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
         for sql in [
+            "delete from invitations where email = (select email from accounts where account_id = $1)",
             "delete from person_keys where account_id = $1",
             "delete from sessions where account_id = $1",
             "delete from memberships where account_id = $1",
