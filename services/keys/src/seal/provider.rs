@@ -19,8 +19,8 @@ pub struct Wrapped {
 ///
 /// The two calls are those of AWS KMS and of Vault's transit engine, so that an implementation is a call each:
 /// `kek_id` is KMS's key ARN or Vault's key name, `place` is KMS's encryption context (in hexadecimal, as one entry)
-/// or Vault's `associated_data`, and the bytes are KMS's `CiphertextBlob` or Vault's `vault:v1:…`. Answers are kept
-/// by the caller where it may, so an away keeper does not stop everything.
+/// or Vault's `associated_data`, and the bytes are KMS's `CiphertextBlob` or Vault's `vault:v1:…`. It is asked for
+/// each creation and reveal in a workspace that keeps copies, and once for each person whose address is recorded.
 pub trait KekProvider: Send + Sync {
     /// The id of the key that wraps now; others only unwrap.
     fn current(&self) -> &str;

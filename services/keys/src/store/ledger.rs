@@ -157,14 +157,15 @@ impl Store {
         after: i64,
         limit: usize,
     ) -> Result<Vec<Stored>, StoreError> {
-        let sql = "select workspace_id, sequence, content_hash, entry_hash, actor, from_address, person_key_id,
-                          personal, event_time as time, key_id, version, type as action, null as resource,
-                          payload as after, before
-                   from key_events where workspace_id = $1 and sequence > $2
+        // Limited twice: what is sorted is then two pages, not the rest of the chain.
+        let sql = "(select workspace_id, sequence, content_hash, entry_hash, actor, from_address, person_key_id,
+                           personal, event_time as time, key_id, version, type as action, null as resource,
+                           payload as after, before
+                    from key_events where workspace_id = $1 and sequence > $2 order by sequence limit $3)
                    union all
-                   select workspace_id, sequence, content_hash, entry_hash, actor, from_address, person_key_id,
-                          personal, entry_time, null, null, action, resource, after, before
-                   from audit_entries where workspace_id = $1 and sequence > $2
+                   (select workspace_id, sequence, content_hash, entry_hash, actor, from_address, person_key_id,
+                           personal, entry_time, null, null, action, resource, after, before
+                    from audit_entries where workspace_id = $1 and sequence > $2 order by sequence limit $3)
                    order by sequence fetch first ($3) rows with ties";
         let rows = sqlx::query(sql)
             .bind(workspace_id.as_uuid())

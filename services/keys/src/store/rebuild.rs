@@ -77,10 +77,10 @@ impl Tx {
     ) -> Result<Vec<Replayed>, StoreError> {
         let sql = "select workspace_id, key_id, version, event_time,
                           jsonb_build_object('type', type, 'payload', payload)
-                   from key_events where $1::uuid is null or (key_id, version) > ($1, $2)
+                   from key_events where (key_id, version) > ($1, $2)
                    order by key_id, version limit $3";
         let rows: Vec<(Uuid, Uuid, i64, OffsetDateTime, Value)> = sqlx::query_as(sql)
-            .bind(after.map(|(key_id, _)| key_id.as_uuid()))
+            .bind(after.map_or(Uuid::nil(), |(key_id, _)| key_id.as_uuid()))
             .bind(after.map_or(0, |(_, version)| version))
             .bind(limit)
             .fetch_all(&mut *self.inner)

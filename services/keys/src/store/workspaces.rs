@@ -120,9 +120,8 @@ impl Store {
         &self,
         after: Option<WorkspaceId>,
     ) -> Result<Option<WorkspaceId>, StoreError> {
-        let sql = "select workspace_id from workspaces where $1::uuid is null or workspace_id > $1
-                   order by workspace_id limit 1";
-        let after = after.map(|id| id.as_uuid());
+        let sql = "select workspace_id from workspaces where workspace_id > $1 order by workspace_id limit 1";
+        let after = after.map_or(uuid::Uuid::nil(), |id| id.as_uuid());
         let id = sqlx::query_scalar(sql).bind(after).fetch_optional(&self.pool).await?;
         Ok(id.map(WorkspaceId::from_uuid))
     }
