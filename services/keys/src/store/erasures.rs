@@ -87,8 +87,11 @@ impl Store {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn orphans(&self, limit: usize) -> Result<Vec<Orphan>, StoreError> {
-        let sql = "select k.workspace_id, k.key_id, e.actor from erasures e join keys k using (workspace_id)
-                   where k.delete_time is null limit $1";
+        // One look into the index for each erasure, never a scan of all keys.
+        let sql = "select e.workspace_id, k.key_id, e.actor from erasures e
+                   cross join lateral (select key_id from keys
+                                       where workspace_id = e.workspace_id and delete_time is null limit $1) k
+                   limit $1";
         let rows: Vec<(Uuid, Uuid, String)> =
             sqlx::query_as(sql).bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(&self.pool).await?;
         let read = |(workspace_id, key_id, actor)| Orphan {
