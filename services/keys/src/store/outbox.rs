@@ -270,10 +270,15 @@ impl Relay {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn numbered(&mut self, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        let sql = "select o.feed_version, f.secret_id is null as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*
-                   from key_outbox o join secrets s using (secret_id) join keys k using (key_id)
+        // Cut off first, so that the joins are of a few rows whatever Postgres believes of the outbox.
+        let sql = "with next as materialized (
+                     select secret_id, feed_version from key_outbox
+                     where feed_version is not null order by feed_version limit $1
+                   )
+                   select o.feed_version, f.secret_id is null as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*
+                   from next o join secrets s using (secret_id) join keys k using (key_id)
                      left join secret_feed_versions f using (secret_id)
-                   where o.feed_version is not null order by o.feed_version limit $1";
+                   order by o.feed_version";
         let rows = sqlx::query(sql)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(&mut *self.connection)

@@ -4,8 +4,8 @@ use domain::SecretHash;
 use parts::eventually;
 use prost::Message as _;
 use proto::{
-    events::{KeyFeedEntry, KeyState},
-    keys::DeleteKeyRequest,
+    events::{KeyFeedEntry, KeyState, SignedFeedMessage},
+    keys::{DeleteKeyRequest, Key, UpdateKeyRequest},
     nats::{FEED_HEAD_KEY, FEED_HEAD_PURPOSE, KEYS_BY_HASH_BUCKET},
 };
 
@@ -18,6 +18,7 @@ use crate::{
 struct Scene {
     run: Running,
     good: String,
+    good_name: String,
     gone: String,
     old_value: Vec<u8>,
     old_entry: KeyFeedEntry,
@@ -35,7 +36,8 @@ impl Scene {
         let name = gone.key.unwrap().name;
         run.keys().delete_key(run.ask(DeleteKeyRequest { name, ..Default::default() })).await.unwrap();
         let tombstone = run.fed(&gone.secret, |entry| entry.version == 2).await;
-        Self { run, good: good.secret, gone: gone.secret, old_value, old_entry, tombstone }
+        let good_name = good.key.unwrap().name;
+        Self { run, good: good.secret, good_name, gone: gone.secret, old_value, old_entry, tombstone }
     }
 
     /// The true entry is there again, at a later place.
@@ -76,10 +78,14 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn an_unsigned_entry_revives_nothing() {
+async fn an_entry_that_the_service_did_not_sign_revives_nothing() {
     let scene = Scene::set().await;
     let forged = KeyFeedEntry { version: 9, feed_version: 99, ..scene.old_entry.clone() };
-    scene.withstands(async || scene.run.plant(&scene.gone, forged.encode_to_vec()).await).await;
+    let value = scene.run.sign_entry(&scene.gone, &forged).await;
+    let signed = SignedFeedMessage::decode(value.as_slice()).unwrap();
+    // Under the name of a true key, with a signature of nobody.
+    let value = SignedFeedMessage { signature: vec![7; 64], ..signed }.encode_to_vec();
+    scene.withstands(async || scene.run.plant(&scene.gone, value).await).await;
 }
 
 #[tokio::test]
@@ -93,6 +99,13 @@ async fn another_key_s_entry_revives_nothing() {
     let scene = Scene::set().await;
     let bucket = scene.run.bucket().await;
     let hash = SecretHash::of(&scene.good).to_string();
+    // Its version is above the tombstone's, so only the place of its signature speaks against it.
+    for display_name in ["second", "third"] {
+        let key = Key { name: scene.good_name.clone(), display_name: display_name.into(), ..Key::default() };
+        let request = UpdateKeyRequest { key: Some(key), update_mask: None };
+        scene.run.keys().update_key(scene.run.ask(request)).await.unwrap();
+    }
+    scene.run.fed(&scene.good, |entry| entry.version == 3).await;
     let others = bucket.get(hash).await.unwrap().unwrap().to_vec();
     scene.withstands(async || scene.run.plant(&scene.gone, others).await).await;
 }
