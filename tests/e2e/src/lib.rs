@@ -12,6 +12,7 @@ mod deletion;
 mod drain;
 mod erasure;
 mod outages;
+mod rotation;
 mod stack;
 mod team;
 mod tenants;

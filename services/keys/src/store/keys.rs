@@ -92,8 +92,9 @@ impl Store {
         secrets_from: OffsetDateTime,
     ) -> Result<Option<(Shown, SecretId)>, StoreError> {
         let sql = concat!(
-            "select k.*, a.last_used_time, a.address_count, s.*, h.secret_id
-             from secrets h join keys k using (key_id) join key_activity a using (key_id) ",
+            "select k.*, a.last_used_time, a.address_count, s.*, h.secret_id, w.suspend_time
+             from secrets h join keys k using (key_id) join key_activity a using (key_id)
+               join workspaces w on w.workspace_id = k.workspace_id ",
             secrets::join_secrets!("$3"),
             " where h.secret_hash = $2 and k.workspace_id = $1"
         );
@@ -104,7 +105,10 @@ impl Store {
             .fetch_optional(&self.pool)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        Ok(Some((Shown::of(&row)?, SecretId::from_uuid(row.try_get("secret_id")?))))
+        let mut shown = Shown::of(&row)?;
+        // All keys of a suspended workspace are switched off.
+        shown.key.disable_time = shown.key.disable_time.or(row.try_get("suspend_time")?);
+        Ok(Some((shown, SecretId::from_uuid(row.try_get("secret_id")?))))
     }
 }
 

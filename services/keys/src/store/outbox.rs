@@ -275,8 +275,10 @@ impl Relay {
                      select secret_id, feed_version from key_outbox
                      where feed_version is not null order by feed_version limit $1
                    )
-                   select o.feed_version, f.secret_id is null as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*
+                   select o.feed_version, f.secret_id is null as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*,
+                          w.suspend_time
                    from next o join secrets s using (secret_id) join keys k using (key_id)
+                     join workspaces w using (workspace_id)
                      left join secret_feed_versions f using (secret_id)
                    order by o.feed_version";
         let rows = sqlx::query(sql)
@@ -291,8 +293,10 @@ impl Relay {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn written(&mut self, after: i64, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        let sql = "select f.feed_version, false as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*
+        let sql = "select f.feed_version, false as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*,
+                          w.suspend_time
                    from secret_feed_versions f join secrets s using (secret_id) join keys k using (key_id)
+                     join workspaces w using (workspace_id)
                    where f.feed_version > $1 order by f.feed_version limit $2";
         let rows = sqlx::query(sql)
             .bind(after)
@@ -354,12 +358,12 @@ pub(super) async fn feed_state(
     })
 }
 
-/// A row of a key, one of its secrets and its place in the feed.
+/// A row of a key, one of its secrets, its place in the feed and its workspace's suspension.
 pub(super) fn entry(row: &PgRow) -> Result<Entry, StoreError> {
     let time = |column| row.try_get::<Option<OffsetDateTime>, _>(column);
     let state = if time("delete_time")?.is_some() {
         KeyState::Deleted
-    } else if time("disable_time")?.is_some() {
+    } else if time("disable_time")?.or(time("suspend_time")?).is_some() {
         KeyState::Disabled
     } else {
         KeyState::Active

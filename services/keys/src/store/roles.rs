@@ -32,7 +32,7 @@ pub const GRANTS: &[(&str, &str)] = &[
     ("secret_activity", ALL),
     ("secret_feed_versions", ALL),
     ("secrets", ADD_AND_CHANGE),
-    ("service_tokens", ADD_AND_CHANGE),
+    ("service_tokens", ALL),
     ("sessions", ALL),
     ("sign_in_attempts", ALL),
     ("signing_keys", ADD_AND_CHANGE),

@@ -90,7 +90,8 @@ async fn the_chain_stays_whole_when_many_write() {
                     proto::keys::CreateKeyRequest { parent: parent.clone(), key, ..Default::default() };
                 let made = keys.create_key(bearer(token, create)).await.unwrap().into_inner();
                 let name = made.key.unwrap().name;
-                if number % 2 == 0 {
+                // Each person may have ten in ten minutes.
+                if number == 0 {
                     keys.reveal_key(bearer(token, RevealKeyRequest { name })).await.unwrap();
                 } else {
                     let delete = DeleteKeyRequest { name, ..Default::default() };

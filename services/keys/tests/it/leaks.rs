@@ -114,7 +114,7 @@ async fn a_workspace_may_disable_what_is_exposed() {
     let key = get(&run, &one.key.unwrap()).await;
     assert_eq!(key.state(), KeyState::Disabled);
     run.fed(&one.secret, |entry| entry.version == 3).await;
-    let events = "select type, version from key_events where version > 1 order by event_id";
+    let events = "select type, version from key_events where version > 1 order by sequence";
     assert_eq!(run.postgres.query(events), "deleted\t2\nexposed\t2\ndisabled\t3\n");
 }
 

@@ -4,11 +4,11 @@ use parts::eventually;
 use prost::Message as _;
 use prost_types::FieldMask;
 use proto::{
-    events,
+    events::{self, KeyState},
     keys::{
         CreateKeyRequest, DeleteWorkspaceRequest, ExchangeTokenRequest, ExportWorkspaceRequest,
         GetWorkspaceRequest, Key, ListKeysRequest, ResumeWorkspaceRequest, RevealKeyRequest, Role,
-        SuspendWorkspaceRequest, UpdateWorkspaceRequest, Workspace,
+        SuspendWorkspaceRequest, UpdateWorkspaceRequest, VerificationCode, VerifyKeyRequest, Workspace,
     },
     nats::ERASURES_BUCKET,
 };
@@ -87,27 +87,30 @@ async fn without_copies_nothing_is_revealed() {
 async fn a_suspension_goes_through_the_feed_both_ways() {
     let run = Running::start().await;
     let made = [run.make("a").await, run.make("b").await];
-    let mut newest = 0;
-    for made in &made {
-        newest = run.fed(&made.secret, |_| true).await.feed_version.max(newest);
-    }
+    let fed = async |state: KeyState| {
+        for made in &made {
+            run.fed(&made.secret, |entry| entry.state() == state).await;
+        }
+    };
+    let code = async || {
+        let verify = VerifyKeyRequest { parent: run.workspace.clone(), secret: made[0].secret.clone() };
+        run.keys().verify_key(run.ask(verify)).await.unwrap().into_inner().code()
+    };
+    fed(KeyState::Active).await;
     let suspend = async || {
         let request = SuspendWorkspaceRequest { name: run.workspace.clone() };
         run.workspaces().suspend_workspace(run.ask(request)).await.unwrap().into_inner()
     };
     let suspended = suspend().await;
     assert!(suspended.suspend_time.is_some());
-    for made in &made {
-        newest =
-            run.fed(&made.secret, |entry| entry.feed_version > newest - 1).await.feed_version.max(newest);
-    }
+    fed(KeyState::Disabled).await;
+    assert_eq!(code().await, VerificationCode::Disabled);
     assert_eq!(suspend().await, suspended, "twice is once");
     let resume = ResumeWorkspaceRequest { name: run.workspace.clone() };
     let resumed = run.workspaces().resume_workspace(run.ask(resume)).await.unwrap().into_inner();
     assert_eq!(resumed.suspend_time, None);
-    for made in &made {
-        run.fed(&made.secret, |entry| entry.feed_version > newest).await;
-    }
+    fed(KeyState::Active).await;
+    assert_eq!(code().await, VerificationCode::Valid);
     let audited =
         "select string_agg(action, ' ' order by sequence) from audit_entries where action like '%e_workspace'
                    or action like 'suspend%'";
@@ -168,7 +171,7 @@ async fn a_deleted_workspace_is_gone_for_everybody() {
 
     // Every edge is told, and the others are told to forget.
     for made in &made {
-        run.fed(&made.secret, |entry| entry.state() == events::KeyState::Deleted).await;
+        run.fed(&made.secret, |entry| entry.state() == KeyState::Deleted).await;
     }
     let context = async_nats::jetstream::new(async_nats::connect(run.nats.url()).await.unwrap());
     let id = run.workspace.strip_prefix("workspaces/").unwrap();
