@@ -89,10 +89,10 @@ pub fn parse_key_name(name: &str) -> Result<(WorkspaceId, KeyId), NameError> {
 ///
 /// # Errors
 /// What is wrong with the name.
-pub fn parse_secret_name(name: &str) -> Result<(WorkspaceId, KeyId, SecretId), NameError> {
+pub fn parse_secret_name(name: &str) -> Result<(WorkspaceId, (KeyId, SecretId)), NameError> {
     match name.split('/').collect::<Vec<_>>()[..] {
         ["workspaces", workspace, "keys", key, "secrets", secret] => {
-            Ok((workspace.parse()?, key.parse()?, secret.parse()?))
+            Ok((workspace.parse()?, (key.parse()?, secret.parse()?)))
         }
         _ => Err(NameError::Form("workspaces/{workspace}/keys/{key}/secrets/{secret}")),
     }
@@ -157,7 +157,7 @@ mod tests {
         assert!(matches!(parse_key_name(""), Err(NameError::Form(_))));
         let secret = SecretId::generate();
         let of_secret = secret_name(workspace, key, secret);
-        assert_eq!(parse_secret_name(&of_secret), Ok((workspace, key, secret)));
+        assert_eq!(parse_secret_name(&of_secret), Ok((workspace, (key, secret))));
         assert!(matches!(parse_secret_name(&name), Err(NameError::Form(_))));
         assert!(matches!(parse_key_name(&of_secret), Err(NameError::Form(_))));
     }

@@ -13,7 +13,7 @@ use async_nats::jetstream::{self, kv};
 use domain::{Id, KeyId, RequestEvent, Secret, id::Noun};
 use prost::Message as _;
 use proto::{
-    events::{EdgeCommit, KeyFeedEntry, RequestEventBatch, SeqRange},
+    events::{EdgeCommit, KeyFeedEntry, RequestEventBatch, SeqRange, SignedFeedMessage},
     nats,
 };
 use serde::{Deserialize, Serialize};
@@ -129,7 +129,8 @@ async fn week(
 async fn key_ids(feed: &kv::Store, secret: &str) -> anyhow::Result<KeyIds> {
     let hash = Secret::parse(secret)?.hash().to_string();
     let value = wait_for("the key in the feed", async || Ok(feed.get(hash.as_str()).await?)).await?;
-    let entry = KeyFeedEntry::decode(value)?;
+    let signed = SignedFeedMessage::decode(value)?;
+    let entry = KeyFeedEntry::decode(signed.message.as_slice())?;
     let ids = (
         Id::from_slice(&entry.workspace_id),
         Id::from_slice(&entry.key_id),

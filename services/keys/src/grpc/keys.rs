@@ -181,7 +181,12 @@ impl KeysService for Rpc {
             let now = now();
             let within = receipts::within(request.receipt_timeout)?;
             let asked = asked((workspace_id, key_id), &request.etag, &who, now);
-            let shown = self.keys.retire_secret(asked, secret_id).await?;
+            let retired = self.keys.retire_secret(asked, secret_id).await;
+            // Without its key a secret is not found either.
+            let shown = retired.map_err(|error| match error {
+                Error::NotFound { .. } => Error::NotFound { what: "secret", name: request.name.clone() },
+                other => other,
+            })?;
             self.metrics.changed(Change::SecretRetired);
             let receipt = self.receipts.give((workspace_id, key_id), within, &who.1).await;
             let receipt = receipt.map(wire::receipt)?;

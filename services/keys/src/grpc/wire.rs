@@ -146,13 +146,9 @@ pub(super) fn own_secret(
     name: &str,
     claims: &access::Claims,
 ) -> Result<(WorkspaceId, KeyId, SecretId), Status> {
-    let (workspace_id, key_id, secret_id) = resource::parse_secret_name(name)
-        .map_err(|error| proto::status::invalid(field, error.to_string()))?;
-    if claims.owns(workspace_id) {
-        Ok((workspace_id, key_id, secret_id))
-    } else {
-        Err(proto::status::not_found("key", &key_name(workspace_id, key_id)))
-    }
+    let (workspace_id, (key_id, secret_id)) =
+        claims.own(field, "secret", name, resource::parse_secret_name)?;
+    Ok((workspace_id, key_id, secret_id))
 }
 
 /// A workspace.

@@ -106,7 +106,7 @@ impl Store {
     ) -> Result<Option<Option<Wrapped>>, StoreError> {
         let sql =
             "select kek_id, wrapped_key from workspaces left join workspace_data_keys using (workspace_id)
-                   where workspace_id = $1";
+                   where workspace_id = $1 and delete_time is null";
         let row: Option<(Option<String>, Option<Vec<u8>>)> =
             sqlx::query_as(sql).bind(workspace_id.as_uuid()).fetch_optional(&self.pool).await?;
         Ok(row.map(|(kek_id, bytes)| Some(Wrapped { kek_id: kek_id?, bytes: bytes? })))

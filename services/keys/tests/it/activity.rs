@@ -80,8 +80,8 @@ async fn uses_of_secrets_and_addresses_are_kept_in_any_order() {
     let run = Running::start().await;
     let made = run.make("a").await.key.unwrap();
     let (workspace_id, key_id) = parse_key_name(&made.name).unwrap();
-    let (_, _, secret_id) = parse_secret_name(&made.secrets[0].name).unwrap();
-    let foreign = parse_secret_name(&run.make("b").await.key.unwrap().secrets[0].name).unwrap().2;
+    let (_, (_, secret_id)) = parse_secret_name(&made.secrets[0].name).unwrap();
+    let foreign = parse_secret_name(&run.make("b").await.key.unwrap().secrets[0].name).unwrap().1.1;
     let now = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap();
     let store = run.store();
     let used = |minutes_ago: i64, clients: std::ops::Range<u8>| {

@@ -301,12 +301,11 @@ async fn another_workspace_changes_nothing() {
             .await
             .err(),
     ];
-    for error in errors {
+    let (no_key, no_secret) = (("key", &key.name), ("secret", &key.secrets[0].name));
+    for (error, (what, name)) in errors.into_iter().zip([no_key, no_key, no_key, no_secret]) {
         let error = error.unwrap();
-        assert_eq!(
-            (error.code(), error.message()),
-            (Code::NotFound, &*format!("no key has the name {}", key.name))
-        );
+        let expected = format!("no {what} has the name {name}");
+        assert_eq!((error.code(), error.message()), (Code::NotFound, &*expected));
     }
     assert_eq!(hand.get().await, key);
 }
