@@ -95,6 +95,8 @@ async function readUsage(requestIds) {
   await page.getByRole('link', { name: 'Usage statistics of Orders, production' }).click();
   await page.getByRole('heading', { name: 'Orders, production' }).waitFor();
   await untilCards({ 'Total Requests': '3', Completed: '1', Failed: '1', 'Rate Limited': '1' });
+  // The panels of a page are asked for at once: only now that all calls are counted must all of them show all.
+  await page.reload();
   await page.getByText('Complete up to').waitFor();
   const legend = (title) => page.getByRole('region', { name: title }).locator('.legend li').allInnerTexts();
   assert.equal((await legend('By HTTP Method')).length, 2);
