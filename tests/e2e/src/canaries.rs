@@ -7,8 +7,8 @@ use http_body_util::Full;
 use hyper::{Method, Request};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use proto::keys::{
-    VerificationCode, VerifyKeyRequest, keys_service_client::KeysServiceClient,
-    sessions_service_client::SessionsServiceClient,
+    RevealKeyRequest, RotateKeyRequest, VerificationCode, VerifyKeyRequest,
+    keys_service_client::KeysServiceClient, sessions_service_client::SessionsServiceClient,
 };
 
 use crate::stack::{ADMIN_EMAIL, ADMIN_PASSWORD, Stack};
@@ -81,18 +81,33 @@ async fn no_secret_is_written_anywhere() {
     // A secret where a name is wanted: the refusal must not repeat it in a log.
     let get = proto::keys::GetKeyRequest { name: key.secret.clone() };
     keys.get_key(stack.signed(get).await).await.unwrap_err();
+    let rotate = RotateKeyRequest {
+        name: key.name.clone(),
+        overlap: Some(prost_types::Duration::default()),
+        ..RotateKeyRequest::default()
+    };
+    let rotated = keys.rotate_key(stack.signed(rotate).await).await.unwrap().into_inner();
     let wrong_password = "hunter2-planted";
     let mut sessions = SessionsServiceClient::new(stack.keys_channel().await);
     for (password, good) in [(ADMIN_PASSWORD, true), (wrong_password, false)] {
         let sign_in =
             proto::keys::SignInRequest { email: ADMIN_EMAIL.to_owned(), password: password.to_owned() };
-        assert_eq!(sessions.sign_in(sign_in).await.is_ok(), good);
+        let signed_in = sessions.sign_in(sign_in).await;
+        assert_eq!(signed_in.is_ok(), good);
+        let Some(token) = signed_in.ok().and_then(|signed_in| signed_in.into_inner().access_token) else {
+            continue;
+        };
+        let mut reveal = tonic::Request::new(RevealKeyRequest { name: key.name.clone() });
+        let bearer = format!("Bearer {}", token.token).parse().unwrap();
+        reveal.metadata_mut().insert("authorization", bearer);
+        assert_eq!(keys.reveal_key(reveal).await.unwrap().into_inner().secret, rotated.secret);
     }
     stack.complete().await;
 
     let canaries = [
         ("a key's secret", key.secret[8..43].to_owned()),
         ("a deleted key's secret", gone.secret[8..43].to_owned()),
+        ("a rotated key's new secret", rotated.secret[8..43].to_owned()),
         ("the service token", stack.service_token().rsplit('_').next().unwrap().to_owned()),
         ("a password", ADMIN_PASSWORD.to_owned()),
         ("a wrong password", wrong_password.to_owned()),

@@ -59,6 +59,12 @@ impl KeyView {
         self.state == KeyState::Expired
     }
 
+    /// Whether it is switched off.
+    #[must_use]
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.state == KeyState::Disabled
+    }
+
     /// The page of its usage.
     #[must_use]
     pub(crate) fn usage_link(&self) -> String {

@@ -82,7 +82,9 @@ impl Panels {
 impl UsagePage {
     /// The key, if it could be used but never was.
     fn unused(&self) -> Option<&KeyView> {
-        self.key.as_ref().filter(|key| key.last_used.is_none() && !key.is_deleted() && !key.is_expired())
+        self.key.as_ref().filter(|key| {
+            key.last_used.is_none() && !key.is_deleted() && !key.is_disabled() && !key.is_expired()
+        })
     }
 }
 

@@ -181,6 +181,15 @@ async fn a_missing_right_and_a_missing_key_have_their_pages() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_switched_off_says_so() {
+    let mut site = Site::signed_in().await;
+    assert!(!site.page("/keys").await.contains("Disabled"));
+    let key = site.fakes.add_key("Billing", |key| key.state = KeyState::Disabled.into());
+    assert!(site.page("/keys").await.contains(">Disabled</span>"));
+    assert!(site.page(&format!("/keys/{key}/usage")).await.contains("This key is switched off"));
+}
+
+#[tokio::test]
 async fn a_copy_may_ask_for_the_password_again() {
     let mut site = Site::signed_in().await;
     let key = site.fakes.add_key("Billing", |_| {});
