@@ -49,6 +49,8 @@ fn fill(world: &World, keys: usize) {
          insert into secrets (secret_id, key_id, key_version, secret_hash, start, create_time)
          select gen_random_uuid(), key_id, 1, sha256(uuid_send(gen_random_uuid())), 'bench', create_time
          from keys where start = 'bench';
+         insert into key_activity (key_id, workspace_id) select key_id, workspace_id from keys
+         where start = 'bench';
          analyze"
     ));
 }

@@ -54,10 +54,12 @@ impl World {
         fs::write(file("password"), "correct horse battery staple")?;
         let (grpc, health) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
         let kek = file("kek").display().to_string();
+        let (owner_url, service_url) = (postgres.url(), postgres.url_as("keymeter_keys"));
         let environment = [
             ("KEYMETER_KEYS_GRPC_ADDR", grpc.as_str()),
             ("KEYMETER_KEYS_HEALTH_ADDR", &health),
-            ("KEYMETER_KEYS_DATABASE_URL", &postgres.url()),
+            ("KEYMETER_KEYS_DATABASE_URL", &service_url),
+            ("KEYMETER_KEYS_OWNER_DATABASE_URL", &owner_url),
             ("KEYMETER_KEYS_NATS_URL", &nats.url()),
             ("KEYMETER_KEYS_KEK_FILE", &kek),
         ];
@@ -73,6 +75,7 @@ impl World {
             "--service-token-file",
             &token,
         ];
+        run(&["migrate"], &environment).await?;
         let made = run(&bootstrap, &environment).await?;
         let made =
             made.lines().find(|line| line.contains("workspace_id")).context("bootstrap prints a line")?;
