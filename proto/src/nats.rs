@@ -35,6 +35,17 @@ pub const KEY_ACTIVITY_STREAM: &str = "KEY_ACTIVITY";
 /// Its subject; messages are `KeyActivityBatch`.
 pub const KEY_ACTIVITY_SUBJECT: &str = "key_activity";
 
+/// Stream with what happened to keys; messages are `KeyEvent`. Keys creates it.
+pub const KEY_EVENTS_STREAM: &str = "KEY_EVENTS";
+/// All of its subjects.
+pub const KEY_EVENTS_SUBJECTS: &str = "key_events.>";
+
+/// Subject of one kind of event in one workspace; `kind` is `KeyEvent.type`.
+#[must_use]
+pub fn key_events_subject(workspace_id: domain::WorkspaceId, kind: &str) -> String {
+    format!("key_events.{workspace_id}.{kind}")
+}
+
 /// Bucket from the lower-case hexadecimal hash of a secret to `KeyFeedEntry`, and from [`FEED_HEAD_KEY`] to
 /// `FeedHead`, each as a `SignedFeedMessage`.
 pub const KEYS_BY_HASH_BUCKET: &str = "keys_by_hash";

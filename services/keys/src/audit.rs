@@ -9,6 +9,7 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     error::Error,
+    page,
     store::{
         Store,
         trail::{Entry, Filter},
@@ -48,11 +49,8 @@ impl Audit {
             name: proto::resource::workspace_name(workspace_id),
         })?;
         let since = now - Duration::days(workspace.settings.audit_retention_days.into());
-        let mut entries = self.store.trail(workspace_id, filter, since, before, size + 1).await?;
-        let more = entries.len() > size;
-        entries.truncate(size);
-        let last = entries.last().filter(|_| more).map(|entry| entry.sequence);
-        Ok((entries, last))
+        let entries = self.store.trail(workspace_id, filter, since, before, size + 1).await?;
+        Ok(page::cut(entries, size, |entry| entry.sequence))
     }
 
     /// All entries that match, newest first, in chunks of at most [`CHUNK_LINES`].

@@ -13,6 +13,7 @@ use crate::{
     caller::Caller,
     error::Error,
     members::{check_may_manage, hold_actor},
+    page,
     password::Busy,
     store::{Store, Tx, audit::Change, invitations::Invitation},
     token,
@@ -87,11 +88,8 @@ impl Invitations {
         size: usize,
         now: OffsetDateTime,
     ) -> Result<(Vec<Invitation>, Option<ListPosition>), Error> {
-        let mut found = self.store.invitations_of(workspace_id, after, size + 1, now).await?;
-        let more = found.len() > size;
-        found.truncate(size);
-        let last = found.last().filter(|_| more).map(|last| (last.create_time, last.invitation_id));
-        Ok((found, last))
+        let found = self.store.invitations_of(workspace_id, after, size + 1, now).await?;
+        Ok(page::cut(found, size, |last| (last.create_time, last.invitation_id)))
     }
 
     /// Withdraws an invitation.

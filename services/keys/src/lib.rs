@@ -42,6 +42,7 @@ pub mod seal;
 pub mod service_tokens;
 pub mod sessions;
 pub mod signing;
+pub mod signing_pair;
 pub mod store;
 pub mod sweep;
 pub mod throttle;

@@ -14,6 +14,7 @@ use crate::{
     key::{Key, KeyEvent, Standing},
     listing::{Filter, Position},
     ownership::may_change,
+    page,
     seal::{CopyPlace, DataKey, Kek},
     store::{Store, StoreError, Tx, keys::Shown},
 };
@@ -131,11 +132,8 @@ impl Keys {
         now: OffsetDateTime,
     ) -> Result<(Vec<Shown>, Option<Position>), Error> {
         let times = (now, now - RETIRED_SHOWN_FOR);
-        let mut keys = self.store.keys_of(workspace_id, filter, after.as_ref(), size + 1, times).await?;
-        let more = keys.len() > size;
-        keys.truncate(size);
-        let last = keys.last().filter(|_| more).map(|shown| Position::of(filter.order, shown));
-        Ok((keys, last))
+        let keys = self.store.keys_of(workspace_id, filter, after.as_ref(), size + 1, times).await?;
+        Ok(page::cut(keys, size, |shown| Position::of(filter.order, shown)))
     }
 
     /// Whether a secret is one of a workspace's. One look-up, whether it is another workspace's or nobody's.

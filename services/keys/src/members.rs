@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use crate::{
     caller::Caller,
     error::Error,
+    page,
     store::{Store, Tx, audit::Change, members::Member},
 };
 
@@ -48,11 +49,8 @@ impl Members {
         after: Option<ListPosition>,
         size: usize,
     ) -> Result<(Vec<Member>, Option<ListPosition>), Error> {
-        let mut members = self.store.members_of(workspace_id, after, size + 1).await?;
-        let more = members.len() > size;
-        members.truncate(size);
-        let last = members.last().filter(|_| more).map(|member| (member.create_time, member.account_id));
-        Ok((members, last))
+        let members = self.store.members_of(workspace_id, after, size + 1).await?;
+        Ok(page::cut(members, size, |member| (member.create_time, member.account_id)))
     }
 
     /// Gives a member another role.

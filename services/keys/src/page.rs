@@ -53,6 +53,14 @@ pub fn position<P: DeserializeOwned>(request: &str, token: &str) -> Result<Optio
     })
 }
 
+/// A page out of rows that were read with one more than it has, and where the next page starts if there is one.
+pub fn cut<T, P>(mut rows: Vec<T>, size: usize, position: impl FnOnce(&T) -> P) -> (Vec<T>, Option<P>) {
+    let more = rows.len() > size;
+    rows.truncate(size);
+    let last = rows.last().filter(|_| more).map(position);
+    (rows, last)
+}
+
 /// Where a list by time goes on, as a token holds it: microseconds since 1970 and the id.
 pub type Place = (i64, String);
 

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use crate::{
     caller::Caller,
     error::Error,
-    fields,
+    fields, page,
     store::{Store, audit::Change, service_tokens::ServiceToken},
     token,
 };
@@ -89,11 +89,8 @@ impl ServiceTokens {
         after: Option<ListPosition>,
         size: usize,
     ) -> Result<(Vec<ServiceToken>, Option<ListPosition>), Error> {
-        let mut found = self.store.service_tokens_of(workspace_id, after, size + 1).await?;
-        let more = found.len() > size;
-        found.truncate(size);
-        let last = found.last().filter(|_| more).map(|last| (last.create_time, last.service_token_id));
-        Ok((found, last))
+        let found = self.store.service_tokens_of(workspace_id, after, size + 1).await?;
+        Ok(page::cut(found, size, |last| (last.create_time, last.service_token_id)))
     }
 
     /// Ends a service token. A revoked one stays as it is.

@@ -1,6 +1,9 @@
 //! The key that access tokens and the key feed are signed with: made at the first start, kept sealed in Postgres.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+};
 
 use access::{Claims, Signer, Verifier};
 use anyhow::Context as _;
@@ -14,8 +17,9 @@ use time::OffsetDateTime;
 use crate::{
     config::Config,
     error::Error,
-    ledger::{HeadSigner, Ledger},
+    ledger::Ledger,
     seal::{Kek, KekError},
+    signing_pair::{Signature, SigningPair},
     store::{Store, StoreError, signing_keys::SigningKey},
     token::sha256,
 };
@@ -23,18 +27,8 @@ use crate::{
 /// What access tokens are signed and checked with, once Postgres gave it.
 pub struct Signing {
     signer: Signer,
-    kid: String,
-    pair: Ed25519KeyPair,
+    pair: Arc<SigningPair>,
     public: Vec<pb::SigningKey>,
-}
-
-/// A signature and the name of the key that made it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signature {
-    /// As in [`Signing::public`].
-    pub kid: String,
-    /// Ed25519, 64 bytes.
-    pub bytes: Vec<u8>,
 }
 
 /// An access token and when it ends.
@@ -67,13 +61,12 @@ impl Signing {
                 );
             }
         }
-        store.open_ledger(Ledger::new(HeadSigner::new(&newest.kid, &pkcs8)?, kek.clone()));
+        let pair = Arc::new(SigningPair::new(&newest.kid, &pkcs8)?);
+        store.open_ledger(Ledger::new(pair.clone(), kek.clone()));
         let signer = Signer::new(&newest.kid, &pkcs8)?;
-        let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).context("the signing key is none")?;
-        let kid = newest.kid.clone();
         let public =
             keys.into_iter().map(|key| pb::SigningKey { kid: key.kid, public_key: key.public_key }).collect();
-        Ok(Self { signer, kid, pair, public })
+        Ok(Self { signer, pair, public })
     }
 
     /// The public keys, newest first.
@@ -131,8 +124,7 @@ impl Signing {
     /// Signs a message that is no access token, for one purpose only (see [`signed_bytes`]).
     #[must_use]
     pub fn sign(&self, purpose: &str, message: &[u8]) -> Signature {
-        let bytes = self.pair.sign(&signed_bytes(purpose, message)).as_ref().to_vec();
-        Signature { kid: self.kid.clone(), bytes }
+        self.pair.sign(purpose, message)
     }
 
     /// Whether one of our keys signed that message for that purpose.

@@ -1,16 +1,20 @@
 //! Forgets what has ended: sessions, attempts to sign in, invitations, idempotency keys, copies of retired secrets,
-//! addresses.
+//! addresses, audit entries older than their workspace keeps them.
 
 use std::time::Duration;
 
+use proto::resource::workspace_name;
+use serde_json::json;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     activity::ADDRESSES_COUNT_FOR,
+    caller::Caller,
+    ledger::PRUNE_ACTION,
     lifecycle,
     sessions::IDLE_MAX,
-    store::{Store, StoreError},
+    store::{Store, StoreError, audit::Change},
     throttle,
 };
 
@@ -35,5 +39,22 @@ pub async fn sweep(store: &Store, now: OffsetDateTime) -> Result<(), StoreError>
     store.sweep_attempts(now - throttle::WINDOW).await?;
     store.sweep_creations(now - lifecycle::REPEATABLE_FOR).await?;
     store.sweep_copies(now).await?;
-    store.sweep_addresses(now - ADDRESSES_COUNT_FOR).await
+    store.sweep_addresses(now - ADDRESSES_COUNT_FOR).await?;
+    prune(store, now).await
+}
+
+/// Cuts audit trails to what their workspaces keep, and records that in them.
+async fn prune(store: &Store, now: OffsetDateTime) -> Result<(), StoreError> {
+    let caller = Caller { actor: "keys".into(), address: None };
+    for trail in store.overlong_trails(now).await? {
+        let mut tx = store.begin().await?;
+        // Another replica may have done it just before.
+        if let Some(pruned) = tx.prune_trail(trail).await? {
+            let change = Change::made(json!(pruned));
+            let resource = workspace_name(trail.workspace_id);
+            tx.audit_change(trail.workspace_id, PRUNE_ACTION, &resource, change, &caller, now).await?;
+            tx.commit().await?;
+        }
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use crate::{
     caller::Caller,
     error::Error,
+    page,
     seal::Kek,
     store::{
         Store, StoreError, Tx,
@@ -157,15 +158,12 @@ impl Workspaces {
         after: Option<ListPosition>,
         size: usize,
     ) -> Result<(Vec<Workspace>, Option<ListPosition>), Error> {
-        let mut found = match claims.subject {
+        let found = match claims.subject {
             Subject::Account(account_id) => self.store.workspaces_of(account_id, after, size + 1).await?,
             // A service is in one: there is no second page.
             Subject::Service(_) => self.store.workspace(claims.workspace_id).await?.into_iter().collect(),
         };
-        let more = found.len() > size;
-        found.truncate(size);
-        let last = found.last().filter(|_| more).map(|last| (last.display_name.clone(), last.workspace_id));
-        Ok((found, last))
+        Ok(page::cut(found, size, |last| (last.display_name.clone(), last.workspace_id)))
     }
 }
 

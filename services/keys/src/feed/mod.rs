@@ -17,6 +17,7 @@ use crate::{
     },
 };
 
+mod announce;
 mod bucket;
 mod mend;
 mod message;
@@ -103,7 +104,9 @@ async fn relay(
     good: &mut impl FnMut(),
 ) -> Result<std::convert::Infallible, FeedError> {
     let mut listener = parts.store.listen_to_outbox().await?;
-    let (is_relay, mut became_relay) = watch::channel(false);
+    let (is_relay, became_relay) = watch::channel(false);
+    // An error means that the rounds have ended, and with them all of this.
+    let became = async |mut relay: watch::Receiver<bool>| drop(relay.wait_for(|is_relay| *is_relay).await);
     let rounds = async {
         let mut relay = None;
         let mut removal = Removal::default();
@@ -123,13 +126,17 @@ async fn relay(
         }
     };
     let snapshots = async {
-        // An error means that the rounds have ended, and with them all of this.
-        let _ = became_relay.wait_for(|is_relay| *is_relay).await;
+        became(became_relay.clone()).await;
         snapshot::run(parts.store, &parts.context, parts.signing).await
     };
+    let announcements = Box::pin(async {
+        became(became_relay.clone()).await;
+        announce::run(parts.store, &parts.context).await
+    });
     tokio::select! {
         ended = rounds => ended,
         never = snapshots => match never {},
+        never = announcements => match never {},
     }
 }
 

@@ -3,8 +3,21 @@
 use std::{collections::BTreeMap, fmt};
 
 use domain::WorkspaceId;
+use serde::{Deserialize, Serialize};
 
-use super::{Hash, Head, SignedHead, Stored};
+use super::{Entry, Fact, Hash, Head, SignedHead, Stored};
+
+/// The action of an audit entry that says that older ones were taken out.
+pub const PRUNE_ACTION: &str = "prune_audit";
+
+/// What such an entry says, beside the chain itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Pruned {
+    /// The last place whose entry may be gone.
+    pub up_to_sequence: i64,
+    /// How many entries of the chain are gone, since its beginning.
+    pub entries: i64,
+}
 
 /// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +54,8 @@ pub enum Flaw {
     Headless,
     /// The chain has not, or no longer, what an exported head says.
     NotAsExported,
+    /// Entries up to here were taken out, and no later one says that so many were, or that far.
+    Pruned,
 }
 
 impl fmt::Display for Finding {
@@ -60,6 +75,7 @@ impl fmt::Display for Finding {
             Flaw::NotAsExported => {
                 f.write_str("truncated: the chain does not have what an exported head says")
             }
+            Flaw::Pruned => f.write_str("missing: more was taken out up to here than later entries say"),
         }
     }
 }
@@ -69,6 +85,9 @@ pub struct Checker {
     last: Head,
     /// Hashes that heads kept elsewhere name.
     exported: BTreeMap<i64, Hash>,
+    /// What is gone, and what entries say is gone.
+    pruned: Pruned,
+    recorded: Pruned,
     findings: Vec<Finding>,
 }
 
@@ -77,7 +96,13 @@ impl Checker {
     #[must_use]
     pub fn new(workspace_id: WorkspaceId, exported: &[Head]) -> Self {
         let exported = exported.iter().map(|head| (head.sequence, head.entry_hash)).collect();
-        Self { last: Head::start(workspace_id), exported, findings: vec![] }
+        Self {
+            last: Head::start(workspace_id),
+            exported,
+            pruned: Pruned::default(),
+            recorded: Pruned::default(),
+            findings: vec![],
+        }
     }
 
     /// The place of the last entry seen.
@@ -96,9 +121,16 @@ impl Checker {
             self.find(sequence, Flaw::Doubled);
             return;
         }
-        let content = stored.entry.content_hash().ok();
+        let content = match &stored.entry {
+            Some(entry) => entry.content_hash().ok(),
+            None => stored.content_hash,
+        };
         if content.is_none() || content != stored.content_hash {
             self.find(sequence, Flaw::Altered);
+        } else if let Some(entry) = &stored.entry {
+            self.recorded = self.recorded.max(pruned(entry));
+        } else {
+            self.pruned = Pruned { up_to_sequence: sequence, entries: self.pruned.entries + 1 };
         }
         // From what the rows say, so that one altered entry is one finding.
         let content = stored.content_hash.or(content).unwrap_or(Hash::START);
@@ -134,17 +166,32 @@ impl Checker {
         std::mem::take(&mut self.findings)
     }
 
-    /// What is left to be found at the end: exported heads that the chain does not reach.
+    /// What is left to be found at the end: exported heads that the chain does not reach, and entries that were
+    /// taken out without a word.
     #[must_use]
     pub fn finish(mut self) -> Vec<Finding> {
         for sequence in std::mem::take(&mut self.exported).into_keys().filter(|sequence| *sequence > 0) {
             self.find(sequence, Flaw::NotAsExported);
+        }
+        let Self { pruned, recorded, .. } = self;
+        if pruned.up_to_sequence > recorded.up_to_sequence || pruned.entries > recorded.entries {
+            self.find(pruned.up_to_sequence, Flaw::Pruned);
         }
         self.findings
     }
 
     fn find(&mut self, sequence: i64, flaw: Flaw) {
         self.findings.push(Finding { workspace_id: self.last.workspace_id, sequence, flaw });
+    }
+}
+
+/// What an entry says is gone; nothing if it is about something else.
+fn pruned(entry: &Entry) -> Pruned {
+    match &entry.fact {
+        Fact::Audit { action, after: Some(after), .. } if action == PRUNE_ACTION => {
+            Pruned::deserialize(after).unwrap_or_default()
+        }
+        _ => Pruned::default(),
     }
 }
 
@@ -157,6 +204,7 @@ mod tests {
         let stored = |sequence| {
             let entry = entry(workspace_id);
             let content = entry.content_hash().unwrap();
+            let entry = Some(entry);
             last = last.next(sequence, &content);
             Stored { sequence, entry, content_hash: Some(content), entry_hash: Some(last) }
         };
@@ -164,21 +212,22 @@ mod tests {
     }
 
     fn flaws(rows: &[Stored], exported: &[Head]) -> Vec<(i64, Flaw)> {
-        let mut checker = Checker::new(rows[0].entry.workspace_id, exported);
+        let mut checker = Checker::new(rows[0].entry.as_ref().unwrap().workspace_id, exported);
         rows.iter().for_each(|row| checker.entry(row));
         checker.finish().into_iter().map(|finding| (finding.sequence, finding.flaw)).collect()
     }
 
     #[test]
     fn each_flaw_is_named_with_its_place() {
-        let whole = chain(WorkspaceId::generate(), 4);
+        let workspace_id = WorkspaceId::generate();
+        let whole = chain(workspace_id, 4);
         assert_eq!(flaws(&whole, &[]), []);
         let with = |change: &dyn Fn(&mut Vec<Stored>)| {
             let mut rows = whole.clone();
             change(&mut rows);
             flaws(&rows, &[])
         };
-        assert_eq!(with(&|rows| rows[1].entry.actor.push('x')), [(2, Flaw::Altered)]);
+        assert_eq!(with(&|rows| rows[1].entry.as_mut().unwrap().actor.push('x')), [(2, Flaw::Altered)]);
         let deleted = with(&|rows| drop(rows.drain(1..3)));
         assert_eq!(deleted, [(2, Flaw::Missing { to: 3 }), (4, Flaw::NotLinked)]);
         let twice = with(&|rows| rows.insert(2, rows[1].clone()));
@@ -188,8 +237,7 @@ mod tests {
             (rows[1].sequence, rows[2].sequence) = (2, 3);
         });
         assert_eq!(swapped, [(2, Flaw::NotLinked), (3, Flaw::NotLinked), (4, Flaw::NotLinked)]);
-        let exported =
-            |sequence, entry_hash| Head { workspace_id: whole[0].entry.workspace_id, sequence, entry_hash };
+        let exported = |sequence, entry_hash| Head { workspace_id, sequence, entry_hash };
         let good = exported(2, whole[1].entry_hash.unwrap());
         assert_eq!(flaws(&whole, &[good]), []);
         let others = [exported(3, Hash::START), exported(5, Hash::START)];

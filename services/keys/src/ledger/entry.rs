@@ -81,8 +81,8 @@ pub struct Sealed {
 pub struct Stored {
     /// 1, 2, 3 … in its workspace.
     pub sequence: i64,
-    /// The entry.
-    pub entry: Entry,
+    /// The entry; `None` if it was pruned since.
+    pub entry: Option<Entry>,
     /// What the row says of the entry's hash.
     pub content_hash: Option<Hash>,
     /// What the row says of the chain up to it.

@@ -1,13 +1,15 @@
 //! The end of a chain, signed. The message says what it is for, so that no signature made for something else passes.
 
 use anyhow::Context as _;
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use domain::WorkspaceId;
+use proto::nats::signed_bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Hash;
+use crate::signing_pair::{Signature, SigningPair};
 
-const PURPOSE: &[u8] = b"keymeter chain head";
+const PURPOSE: &str = "keymeter chain head";
 
 /// How far a chain goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,49 +52,25 @@ impl Head {
         Self { workspace_id, sequence: 0, entry_hash: Hash::START }
     }
 
-    /// The purpose, a 0, then workspace, sequence and hash, each of fixed length.
+    /// Workspace, sequence and hash, each of fixed length.
     fn message(&self) -> Vec<u8> {
-        [
-            PURPOSE,
-            &[0],
-            self.workspace_id.as_bytes(),
-            &self.sequence.to_be_bytes(),
-            self.entry_hash.as_bytes(),
-        ]
-        .concat()
-    }
-}
-
-/// Signs heads. Never prints its key.
-pub struct HeadSigner {
-    kid: String,
-    pair: Ed25519KeyPair,
-}
-
-impl HeadSigner {
-    /// Signs under the name `kid` with the Ed25519 key in `pkcs8` (DER).
-    ///
-    /// # Errors
-    /// If the key is none.
-    pub fn new(kid: &str, pkcs8: &[u8]) -> anyhow::Result<Self> {
-        let pair = Ed25519KeyPair::from_pkcs8(pkcs8).ok();
-        let pair = pair.context("the signing key is no Ed25519 key in PKCS#8")?;
-        Ok(Self { kid: kid.to_owned(), pair })
-    }
-
-    /// The head, vouched for.
-    #[must_use]
-    pub fn sign(&self, head: Head) -> SignedHead {
-        let signature = self.pair.sign(&head.message()).as_ref().to_vec();
-        SignedHead { head, kid: self.kid.clone(), signature }
+        [self.workspace_id.as_bytes(), &self.sequence.to_be_bytes()[..], self.entry_hash.as_bytes()].concat()
     }
 }
 
 impl SignedHead {
+    /// The head, vouched for.
+    #[must_use]
+    pub fn new(head: Head, signer: &SigningPair) -> Self {
+        let Signature { kid, bytes: signature } = signer.sign(PURPOSE, &head.message());
+        Self { head, kid, signature }
+    }
+
     /// Whether the owner of that Ed25519 key vouches for it.
     #[must_use]
     pub fn is_signed_by(&self, public_key: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ED25519, public_key).verify(&self.head.message(), &self.signature).is_ok()
+        let message = signed_bytes(PURPOSE, &self.head.message());
+        UnparsedPublicKey::new(&ED25519, public_key).verify(&message, &self.signature).is_ok()
     }
 
     /// One line of JSON to keep elsewhere.
@@ -130,17 +108,21 @@ impl SignedHead {
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::{rand::SystemRandom, signature::KeyPair as _};
+    use aws_lc_rs::{
+        rand::SystemRandom,
+        signature::{Ed25519KeyPair, KeyPair as _},
+    };
 
     use super::*;
 
     #[test]
     fn a_signature_is_for_one_head_only() {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
-        let signer = HeadSigner::new("k", pkcs8.as_ref()).unwrap();
-        let public = signer.pair.public_key().as_ref().to_vec();
+        let signer = SigningPair::new("k", pkcs8.as_ref()).unwrap();
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
+        let public = pair.public_key().as_ref().to_vec();
         let head = Head { sequence: 7, ..Head::start(WorkspaceId::generate()) };
-        let signed = signer.sign(head);
+        let signed = SignedHead::new(head, &signer);
         assert!(signed.is_signed_by(&public));
         for other in [
             Head { sequence: 6, ..head },
@@ -152,6 +134,6 @@ mod tests {
         let line = signed.to_line(&public);
         assert_eq!(SignedHead::from_line(&line).unwrap(), signed);
         assert!(SignedHead::from_line(&line.replace("\"sequence\":7", "\"sequence\":6")).is_err());
-        assert!(SignedHead::from_line("{}").is_err() && HeadSigner::new("k", b"x").is_err());
+        assert!(SignedHead::from_line("{}").is_err() && SigningPair::new("k", b"x").is_err());
     }
 }

@@ -10,7 +10,7 @@ mod head;
 mod person;
 
 pub use backfill::backfill;
-pub use check::{Checker, Finding, Flaw};
+pub use check::{Checker, Finding, Flaw, PRUNE_ACTION, Pruned};
 pub use entry::{Entry, Fact, Hash, Origin, Sealed, Stored};
-pub use head::{Head, HeadSigner, SignedHead};
+pub use head::{Head, SignedHead};
 pub use person::{Address, KeptPersonKey, Ledger, PersonKey};

@@ -11,15 +11,18 @@ use domain::{AccountId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Head, HeadSigner, Sealed, SignedHead};
-use crate::seal::{Kek, KekError, Place, SealingKey, Unsealable, Wrapped};
+use super::{Head, Sealed, SignedHead};
+use crate::{
+    seal::{Kek, KekError, Place, SealingKey, Unsealable, Wrapped},
+    signing_pair::SigningPair,
+};
 
 /// Most keys of persons that are kept open; then all are forgotten and opened again when needed.
 const OPEN_KEYS_MAX: usize = 10_000;
 
 /// Signs heads and seals what is personal.
 pub struct Ledger {
-    signer: HeadSigner,
+    signer: Arc<SigningPair>,
     kek: Kek,
     /// By what Postgres holds of them, so that a changed row is looked at anew.
     open: Mutex<HashMap<KeptPersonKey, Arc<SealingKey>>>,
@@ -65,14 +68,14 @@ struct Personal {
 impl Ledger {
     /// Signs with `signer`, and seals under keys wrapped by `kek`.
     #[must_use]
-    pub fn new(signer: HeadSigner, kek: Kek) -> Self {
+    pub fn new(signer: Arc<SigningPair>, kek: Kek) -> Self {
         Self { signer, kek, open: Mutex::default() }
     }
 
     /// The head, vouched for.
     #[must_use]
     pub fn sign(&self, head: Head) -> SignedHead {
-        self.signer.sign(head)
+        SignedHead::new(head, &self.signer)
     }
 
     /// The first of a person's keys that opens; `None` if none does.

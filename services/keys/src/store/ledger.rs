@@ -157,7 +157,7 @@ impl Store {
         after: i64,
         limit: usize,
     ) -> Result<Vec<Stored>, StoreError> {
-        // Limited twice: what is sorted is then two pages, not the rest of the chain.
+        // Limited in each: what is sorted is then three pages, not the rest of the chain.
         let sql = "(select workspace_id, sequence, content_hash, entry_hash, actor, from_address, person_key_id,
                            personal, event_time as time, key_id, version, type as action, null as resource,
                            payload as after, before
@@ -166,6 +166,10 @@ impl Store {
                    (select workspace_id, sequence, content_hash, entry_hash, actor, from_address, person_key_id,
                            personal, entry_time, null, null, action, resource, after, before
                     from audit_entries where workspace_id = $1 and sequence > $2 order by sequence limit $3)
+                   union all
+                   (select workspace_id, sequence, content_hash, entry_hash, null, null, null, null, null, null,
+                           null, null, null, null, null
+                    from pruned_entries where workspace_id = $1 and sequence > $2 order by sequence limit $3)
                    order by sequence fetch first ($3) rows with ties";
         let rows = sqlx::query(sql)
             .bind(workspace_id.as_uuid())
@@ -261,6 +265,19 @@ fn head(workspace_id: WorkspaceId, row: &PgRow) -> Result<Head, StoreError> {
 
 /// A row as it is, damaged or not: the check of the chain says what is wrong with it.
 fn stored(row: &PgRow) -> Result<Stored, StoreError> {
+    let hash =
+        |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<&[u8]>, _>(name)?.and_then(Hash::from_slice));
+    Ok(Stored {
+        sequence: row.try_get("sequence")?,
+        entry: entry(row)?,
+        content_hash: hash("content_hash")?,
+        entry_hash: hash("entry_hash")?,
+    })
+}
+
+/// What a row holds; `None` if it is only the place of an entry.
+fn entry(row: &PgRow) -> Result<Option<Entry>, StoreError> {
+    let Some(time) = row.try_get("time")? else { return Ok(None) };
     let key_id: Option<uuid::Uuid> = row.try_get("key_id")?;
     let after: Option<serde_json::Value> = row.try_get("after")?;
     let before = row.try_get("before")?;
@@ -275,20 +292,13 @@ fn stored(row: &PgRow) -> Result<Stored, StoreError> {
         },
         None => Fact::Audit { action, resource: row.try_get("resource")?, before, after },
     };
-    let hash =
-        |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<&[u8]>, _>(name)?.and_then(Hash::from_slice));
-    Ok(Stored {
-        sequence: row.try_get("sequence")?,
-        entry: Entry {
-            workspace_id: WorkspaceId::from_uuid(row.try_get("workspace_id")?),
-            fact,
-            actor: row.try_get("actor")?,
-            origin: origin_of(row)?,
-            time: row.try_get("time")?,
-        },
-        content_hash: hash("content_hash")?,
-        entry_hash: hash("entry_hash")?,
-    })
+    Ok(Some(Entry {
+        workspace_id: WorkspaceId::from_uuid(row.try_get("workspace_id")?),
+        fact,
+        actor: row.try_get("actor")?,
+        origin: origin_of(row)?,
+        time,
+    }))
 }
 
 /// From where a row's actor asked, as it is kept.

@@ -17,6 +17,7 @@ use crate::{ledger::Ledger, seal::KekError};
 
 pub mod accounts;
 pub mod activity;
+pub mod announced;
 pub mod audit;
 pub mod copies;
 pub mod erasures;
@@ -33,6 +34,7 @@ pub mod migrations;
 pub mod outbox;
 pub mod owners;
 pub mod person_keys;
+pub mod prune;
 pub mod rebuild;
 pub mod rewrap;
 pub mod roles;

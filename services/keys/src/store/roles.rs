@@ -16,6 +16,7 @@ const ALL: &str = "select, insert, update, delete";
 pub const GRANTS: &[(&str, &str)] = &[
     ("_sqlx_migrations", READ),
     ("accounts", ADD_AND_CHANGE),
+    ("announced_key_events", ADD_AND_CHANGE),
     ("audit_entries", APPEND),
     ("erasures", ADD_AND_CHANGE),
     ("feed_removals", ALL),
@@ -29,6 +30,7 @@ pub const GRANTS: &[(&str, &str)] = &[
     ("keys", ADD_AND_CHANGE),
     ("memberships", ALL),
     ("person_keys", ALL),
+    ("pruned_entries", READ),
     ("secret_activity", ALL),
     ("secret_feed_versions", ALL),
     ("secrets", ADD_AND_CHANGE),
@@ -86,6 +88,7 @@ impl Store {
         statements.push(format!("grant usage on schema {schema} to {role}"));
         statements
             .extend(GRANTS.iter().map(|(table, rights)| format!("grant {rights} on {table} to {role}")));
+        statements.push(format!("grant execute on function prune_audit_entries to {role}"));
         for sql in statements {
             let done =
                 sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx.inner).await.map_err(StoreError::from);

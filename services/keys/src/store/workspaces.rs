@@ -196,6 +196,8 @@ impl Tx {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn feed_workspace(&mut self, workspace_id: WorkspaceId) -> Result<(), StoreError> {
+        // A million keys take longer than a statement may otherwise.
+        sqlx::query("set local statement_timeout = '300s'").execute(&mut *self.inner).await?;
         let sql = "insert into key_outbox (secret_id)
                    select s.secret_id from secrets s join keys k using (key_id)
                    where k.workspace_id = $1 and k.delete_time is null";

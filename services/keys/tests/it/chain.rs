@@ -46,7 +46,7 @@ async fn what_happens_is_chained_with_what_was_before() {
     assert_eq!(entries.iter().map(|stored| stored.sequence).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     let facts: Vec<_> = entries
         .iter()
-        .map(|stored| match &stored.entry.fact {
+        .map(|stored| match &stored.entry.as_ref().unwrap().fact {
             Fact::Key { kind, before, .. } => (kind.as_str(), before.clone()),
             Fact::Audit { action, before, .. } => (action.as_str(), before.clone()),
         })
@@ -139,6 +139,7 @@ async fn what_was_not_committed_is_in_no_chain() {
 pub(crate) fn origins(entries: &[Stored]) -> Vec<((WorkspaceId, i64), &Origin)> {
     entries
         .iter()
-        .map(|stored| ((stored.entry.workspace_id, stored.sequence), &stored.entry.origin))
+        .filter_map(|stored| Some((stored.sequence, stored.entry.as_ref()?)))
+        .map(|(sequence, entry)| ((entry.workspace_id, sequence), &entry.origin))
         .collect()
 }

@@ -80,7 +80,8 @@ async fn a_personal_part_opens_in_its_own_place_only() {
     let workspace_id = parse_workspace_name(&run.workspace).unwrap();
     let entries = store.entries(workspace_id, 1, 2).await.unwrap();
     let (mut moved, mut other) = (entries[0].clone(), entries[1].clone());
-    std::mem::swap(&mut moved.entry.origin, &mut other.entry.origin);
+    let (one, two) = (moved.entry.as_mut().unwrap(), other.entry.as_mut().unwrap());
+    std::mem::swap(&mut one.origin, &mut two.origin);
     let swapped = store.addresses(&origins(&[moved, other])).await.unwrap();
     assert_eq!(swapped, [Address::Unreadable, Address::Unreadable]);
     let _ = run.postgres.query("update person_keys set wrapped_key = set_byte(wrapped_key, 20, 0)");

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod activity;
+mod announced;
 mod attributes;
 mod bootstrap;
 mod chain;
@@ -21,6 +22,7 @@ mod model;
 mod offline;
 mod outage;
 mod process;
+mod pruned;
 mod reauthentication;
 mod rebuild;
 mod receipts;
