@@ -1,7 +1,7 @@
 //! NATS: makes the streams and buckets, reads a shard's stream, publishes dead letters, key activity and commits.
 //! Trusts no consumer's memory: where reading goes on is said by the caller.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use async_nats::{
@@ -11,7 +11,7 @@ use async_nats::{
     jetstream::{
         self, Context,
         consumer::{AckPolicy, DeliverPolicy, pull},
-        kv,
+        kv::{self, Operation, UpdateErrorKind},
         stream::{Config as StreamConfig, DiscardPolicy},
     },
 };
@@ -20,13 +20,15 @@ use futures_util::StreamExt as _;
 use prost::Message as _;
 use proto::{events as pb, nats};
 use time::format_description::well_known::Rfc3339;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use crate::{
     activity::Activity,
     batch::{DeadLetter, Message},
     intervals::Intervals,
+    record::Record,
     schema::{self, Refusal},
+    trouble::Trouble,
 };
 
 /// Bytes that a dead letter's headers may add to the original message.
@@ -54,6 +56,8 @@ pub struct Bus {
     jetstream: Context,
     connections: watch::Receiver<u64>,
     stream_bytes_max: i64,
+    records: Arc<OnceCell<Values>>,
+    commits: Arc<OnceCell<Values>>,
 }
 
 /// A shard's stream as it is now.
@@ -85,7 +89,8 @@ impl Bus {
             return Ok(Err(refusal));
         }
         let jetstream = jetstream::new(client.clone());
-        Ok(Ok(Self { client, jetstream, connections, stream_bytes_max }))
+        let (records, commits) = (Arc::default(), Arc::default());
+        Ok(Ok(Self { client, jetstream, connections, stream_bytes_max, records, commits }))
     }
 
     /// Changes with every new connection: a NATS that was away may have forgotten.
@@ -153,6 +158,77 @@ impl Bus {
     /// If NATS is away or has no such bucket.
     pub async fn bucket(&self, name: &str) -> anyhow::Result<kv::Store> {
         Ok(self.jetstream.get_key_value(name).await?)
+    }
+
+    /// A shard's record, if there is one, and the revision to change it by.
+    ///
+    /// # Errors
+    /// If NATS is away or the record is none that this version can read.
+    pub async fn record(&self, shard: u16) -> anyhow::Result<(Option<Record>, u64)> {
+        let (value, revision) = self.records().await?.value(&shard.to_string()).await?;
+        let read = |value: Bytes| serde_json::from_slice(&value).context("the shard's record cannot be read");
+        Ok((value.map(read).transpose()?, revision))
+    }
+
+    /// Changes a shard's record, unless it was changed since `revision`, and says the new revision.
+    ///
+    /// # Errors
+    /// [`Trouble::Lost`] if it was; otherwise it is unknown whether it was changed.
+    pub async fn write_record(&self, shard: u16, record: &Record, revision: u64) -> Result<u64, Trouble> {
+        let value = serde_json::to_vec(record).map_err(Trouble::nats)?;
+        let records = self.records().await.map_err(Trouble::nats)?;
+        records.change(&shard.to_string(), value.into(), revision).await
+    }
+
+    /// What an edge was told last of one of its boots, if it can be read, and the revision to change that by.
+    ///
+    /// # Errors
+    /// If NATS is away.
+    pub async fn told_edge(
+        &self,
+        shard: u16,
+        edge_id: &str,
+        boot_epoch: u32,
+    ) -> anyhow::Result<(u64, Option<Intervals>)> {
+        let key = nats::edge_commit_key(edge_id, boot_epoch, shard);
+        let (value, revision) = self.commits().await?.value(&key).await?;
+        let commit = value.and_then(|value| pb::EdgeCommit::decode(value).ok());
+        Ok((
+            revision,
+            commit.map(|commit| commit.committed.iter().map(|r| (r.first_seq, r.last_seq)).collect()),
+        ))
+    }
+
+    /// Tells an edge what ClickHouse has for good of one of its boots, unless it was told something else since
+    /// `revision`, and says the new revision.
+    ///
+    /// # Errors
+    /// [`Trouble::Lost`] if it was; otherwise it is unknown what it was told.
+    pub async fn tell_edge(
+        &self,
+        shard: u16,
+        edge_id: &str,
+        boot_epoch: u32,
+        closed: &Intervals,
+        revision: u64,
+    ) -> Result<u64, Trouble> {
+        let key = nats::edge_commit_key(edge_id, boot_epoch, shard);
+        let ranges = closed.iter().map(|(first_seq, last_seq)| pb::SeqRange { first_seq, last_seq });
+        let value = pb::EdgeCommit { committed: ranges.collect() }.encode_to_vec();
+        let commits = self.commits().await.map_err(Trouble::nats)?;
+        commits.change(&key, value.into(), revision).await
+    }
+
+    async fn records(&self) -> anyhow::Result<&Values> {
+        self.records.get_or_try_init(|| self.values(nats::SHARDS_BUCKET)).await
+    }
+
+    async fn commits(&self) -> anyhow::Result<&Values> {
+        self.commits.get_or_try_init(|| self.values(nats::EDGE_COMMITS_BUCKET)).await
+    }
+
+    async fn values(&self, bucket: &str) -> anyhow::Result<Values> {
+        Ok(Values(self.bucket(bucket).await?))
     }
 
     /// The bucket of erasures, made where there is none.
@@ -271,13 +347,22 @@ impl Reader {
     }
 }
 
-/// A value of the bucket `edge_commits`.
-#[must_use]
-pub fn commit_value(closed: &Intervals) -> Bytes {
-    let ranges = closed.iter().map(|(first_seq, last_seq)| pb::SeqRange { first_seq, last_seq });
-    // The first ones are those that free the oldest segments.
-    let committed = ranges.take(crate::record::INTERVALS_MAX).collect();
-    pb::EdgeCommit { committed }.encode_to_vec().into()
+/// A bucket whose values change by compare-and-set only, so that what is sent late changes nothing.
+struct Values(kv::Store);
+
+impl Values {
+    /// A value, if there is one, and the revision to change it by.
+    async fn value(&self, key: &str) -> anyhow::Result<(Option<Bytes>, u64)> {
+        let Some(entry) = self.0.entry(key).await? else { return Ok((None, 0)) };
+        Ok(((entry.operation == Operation::Put).then_some(entry.value), entry.revision))
+    }
+
+    async fn change(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, Trouble> {
+        self.0.update(key, value, revision).await.map_err(|error| match error.kind() {
+            UpdateErrorKind::WrongLastRevision => Trouble::Lost,
+            _ => Trouble::nats(error),
+        })
+    }
 }
 
 fn state(info: &jetstream::stream::Info) -> anyhow::Result<StreamState> {

@@ -10,6 +10,14 @@ pub type Interval = (u64, u64);
 #[serde(transparent)]
 pub struct Intervals(Vec<Interval>);
 
+impl FromIterator<Interval> for Intervals {
+    fn from_iter<I: IntoIterator<Item = Interval>>(intervals: I) -> Self {
+        let mut all = Self::default();
+        intervals.into_iter().for_each(|interval| all.insert(interval));
+        all
+    }
+}
+
 impl Intervals {
     /// Adds every sequence of `[first, last]`.
     pub fn insert(&mut self, (first, last): Interval) {
@@ -48,6 +56,12 @@ impl Intervals {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The first `count` intervals.
+    #[must_use]
+    pub fn first(&self, count: usize) -> Self {
+        Self(self.0.iter().copied().take(count).collect())
     }
 
     /// The intervals in order.

@@ -26,6 +26,7 @@ pub mod takeover;
 pub mod time_rule;
 pub mod trouble;
 pub mod watermark;
+pub mod world;
 
 #[cfg(test)]
 #[path = "../tests/it/support/example.rs"]
@@ -36,14 +37,13 @@ use config::Config;
 use metrics::Metrics;
 use store::{Store, StoreError};
 use trouble::SharedNeed;
+use world::Servers;
 
 /// What the workers of all shards share.
 #[derive(Clone)]
-pub struct Services {
-    /// ClickHouse.
-    pub store: Store,
-    /// NATS.
-    pub bus: Bus,
+pub struct Services<W> {
+    /// NATS, ClickHouse and the clock.
+    pub world: W,
     /// Heartbeats.
     pub edges: watch::Receiver<edges::Edges>,
     /// Erased workspaces.
@@ -83,7 +83,7 @@ async fn connect(
     config: &Config,
     health: &Health,
     shutdown: &CancellationToken,
-) -> anyhow::Result<Option<Services>> {
+) -> anyhow::Result<Option<Services<Servers>>> {
     let (nats, clickhouse) = (health.need("nats"), health.need("clickhouse"));
     let shards = SharedNeed::missing(health.need("shards"), config.shards);
     let store = Store::new(config);
@@ -104,8 +104,7 @@ async fn connect(
     let (told, erasures) = watch::channel(erasures::Erasures::default());
     tokio::spawn(erasures::follow(bus.clone(), told, shutdown.clone()));
     Ok(Some(Services {
-        store,
-        bus,
+        world: Servers { bus, store },
         edges: heartbeats,
         erasures,
         metrics: Metrics::new(),

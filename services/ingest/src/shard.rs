@@ -2,31 +2,26 @@
 //! wrong ends in a takeover; nothing is repaired on the spot.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use async_nats::jetstream::kv;
-use proto::nats;
-use time::OffsetDateTime;
-use tokio::{
-    sync::watch,
-    time::{Interval, MissedTickBehavior, interval_at},
-};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Services,
     batch::{Batch, Buffer},
-    bus::{Reader, commit_value},
     erasures::Erasures,
-    lease::{Lease, Records},
-    native::{self, Common},
-    record::{Cursor, Record},
+    intervals::Intervals,
+    lease::{self, Lease},
+    native::Common,
+    record::{Cursor, INTERVALS_MAX, Record},
     schema::Refusal,
     takeover,
     trouble::Trouble,
     watermark::{Heartbeat, Standing, Watermark},
+    world::{Messages as _, World},
 };
 
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -41,10 +36,14 @@ const FULL_PERCENT: u64 = 60;
 ///
 /// # Errors
 /// If a server does not suit this version.
-pub async fn run(shard: u16, services: Services, shutdown: CancellationToken) -> Result<(), Refusal> {
+pub async fn run<W: World>(
+    shard: u16,
+    services: Services<W>,
+    shutdown: CancellationToken,
+) -> Result<(), Refusal> {
     let (mut reason, mut pause) = ("start", PAUSE_FIRST);
     loop {
-        let started = Instant::now();
+        let started = services.world.instant();
         let Err(trouble) = Box::pin(own(shard, reason, &services, &shutdown)).await else { return Ok(()) };
         services.metrics.owned(shard, false);
         reason = trouble.label();
@@ -58,33 +57,35 @@ pub async fn run(shard: u16, services: Services, shutdown: CancellationToken) ->
                 services.clickhouse.up(shard);
                 tracing::info!(shard, "lost the shard: standing by");
                 tokio::select! {
-                    _ = stand_by(shard, &services) => {}
+                    biased;
+                    _ = lease::wait_until_free(&services.world, shard, &services.owner) => {}
                     () = shutdown.cancelled() => return Ok(()),
                 }
             }
         }
-        pause = if started.elapsed() > PAUSE_MAX { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
+        pause = if services.world.instant() - started > PAUSE_MAX {
+            PAUSE_FIRST
+        } else {
+            (pause * 2).min(PAUSE_MAX)
+        };
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            biased;
+            () = services.world.sleep(pause) => {}
             () = shutdown.cancelled() => return Ok(()),
         }
     }
 }
 
-async fn stand_by(shard: u16, services: &Services) -> Result<(), Trouble> {
-    let bucket = services.bus.bucket(nats::SHARDS_BUCKET).await.map_err(Trouble::nats)?;
-    Records::new(bucket, shard).wait_until_free(&services.owner).await
-}
-
-async fn own(
+async fn own<W: World>(
     shard: u16,
     reason: &'static str,
-    services: &Services,
+    services: &Services<W>,
     shutdown: &CancellationToken,
 ) -> Result<(), Trouble> {
     // Before the takeover reads anything, so that no later connection goes unnoticed.
-    let connections = services.bus.connections();
+    let connections = services.world.connections();
     let worker = tokio::select! {
+        biased;
         worker = Worker::start(shard, reason, services, connections) => worker?,
         () = shutdown.cancelled() => return Ok(()),
     };
@@ -94,37 +95,35 @@ async fn own(
     Box::pin(worker.work(shutdown)).await
 }
 
-struct Worker<'a> {
+struct Worker<'a, W: World> {
     shard: u16,
-    services: &'a Services,
-    lease: Lease,
-    reader: Reader,
+    services: &'a Services<W>,
+    lease: Lease<W>,
+    reader: W::Reader,
     buffer: Buffer,
     erasures: watch::Receiver<Erasures>,
-    commits: kv::Store,
+    /// The revision of what each edge and boot was told last in this epoch.
+    told: BTreeMap<(String, u32), u64>,
     /// Inserts of this epoch so far.
     inserts: u64,
     connections: watch::Receiver<u64>,
     watermark: Watermark,
     said: Option<Standing>,
     ticks: u64,
-    ticker: Interval,
+    next_tick: Instant,
 }
 
-impl<'a> Worker<'a> {
+impl<'a, W: World> Worker<'a, W> {
     async fn start(
         shard: u16,
         reason: &'static str,
-        services: &'a Services,
+        services: &'a Services<W>,
         connections: watch::Receiver<u64>,
     ) -> Result<Self, Trouble> {
         let mut lease = takeover::take(shard, reason, services).await?;
-        let said = lease.hold(services.store.standing(shard)).await??;
+        let said = lease.hold(services.world.standing(shard)).await??;
         let nothing = Standing { complete_up_to: None, unaccounted: Vec::new() };
-        let commits = services.bus.bucket(nats::EDGE_COMMITS_BUCKET).await.map_err(Trouble::nats)?;
-        let reader = services.bus.read(shard, lease.record().cursor.sequence).await.map_err(Trouble::nats)?;
-        let mut ticker = interval_at(tokio::time::Instant::now() + TICK, TICK);
-        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let reader = services.world.read(shard, lease.record().cursor.sequence).await?;
         let mut worker = Self {
             shard,
             services,
@@ -132,13 +131,13 @@ impl<'a> Worker<'a> {
             buffer: Buffer::new(shard, lease.record().closed.clone()),
             lease,
             erasures: services.erasures.clone(),
-            commits,
+            told: BTreeMap::new(),
             inserts: 0,
             connections,
             watermark: Watermark::new(said.clone().unwrap_or_else(|| nothing.clone())),
             said,
             ticks: 0,
-            ticker,
+            next_tick: services.world.instant() + TICK,
         };
         if worker.said.is_none() {
             worker.say(nothing).await?;
@@ -160,16 +159,17 @@ impl<'a> Worker<'a> {
     async fn work(mut self, shutdown: &CancellationToken) -> Result<(), Trouble> {
         loop {
             let due = self.buffer.due();
-            let wait = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into());
+            let world = &self.services.world;
+            let wait = world.sleep_until(due.unwrap_or(self.next_tick));
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return self.release().await,
                 _ = self.connections.changed() => return Err(Trouble::Nats("the connection was made anew".into())),
-                _ = self.ticker.tick() => self.tick().await?,
+                () = world.sleep_until(self.next_tick) => self.tick().await?,
                 _ = self.erasures.changed() => self.obey().await?,
                 // Before the wait: what is there already goes into the same insert.
                 message = self.reader.next(), if !self.buffer.is_full() => {
-                    self.buffer.push(message.map_err(Trouble::nats)?, Instant::now());
+                    self.buffer.push(message?, world.instant());
                 }
                 () = wait, if due.is_some() => self.flush().await?,
             }
@@ -181,7 +181,7 @@ impl<'a> Worker<'a> {
     async fn obey(&mut self) -> Result<(), Trouble> {
         let erased = self.erasures.borrow_and_update().erased.clone();
         self.buffer.obey(erased.clone());
-        let rows = self.lease.hold(self.services.store.erase(self.shard, &erased)).await??;
+        let rows = self.lease.hold(self.services.world.erase(self.shard, &erased)).await??;
         if rows > 0 {
             tracing::info!(self.shard, rows, "deleted what was erased");
             self.services.metrics.erased(self.shard, rows);
@@ -191,14 +191,14 @@ impl<'a> Worker<'a> {
 
     /// Writes what was read. The order is the protocol: what is closed was inserted, dead-lettered and announced.
     async fn flush(&mut self) -> Result<(), Trouble> {
-        let (mut batch, closed) = self.buffer.drain(Instant::now());
-        let Services { bus, metrics, .. } = self.services;
+        let (mut batch, closed) = self.buffer.drain(self.services.world.instant());
+        let Services { world, metrics, .. } = self.services;
         let record = self.lease.record().clone();
         let incarnation = &record.cursor.incarnation;
-        let letters = bus.publish_dead_letters(self.shard, incarnation, &batch.dead_letters);
-        self.lease.hold(letters).await?.map_err(Trouble::nats)?;
+        let letters = world.publish_dead_letters(self.shard, incarnation, &batch.dead_letters);
+        self.lease.hold(letters).await??;
         let closed_through_ms = self.insert(&mut batch).await?;
-        self.lease.hold(bus.publish_activity(&batch.activity)).await?.map_err(Trouble::nats)?;
+        self.lease.hold(world.publish_activity(&batch.activity)).await??;
         let cursor = Cursor { sequence: batch.last_sequence, ..record.cursor };
         self.lease.write(Record { cursor, closed, closed_through_ms, ..record }).await?;
         metrics.committed(self.shard, &batch);
@@ -212,24 +212,41 @@ impl<'a> Worker<'a> {
         if rows.is_empty() {
             return Ok(closed_through_ms);
         }
-        let now_ms = i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        let now_ms = i64::try_from(self.services.world.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
         let ingested_at_ms = now_ms.max(closed_through_ms + 1);
-        let started = Instant::now();
-        let block = native::encode(rows, Common { shard: self.shard, writer_epoch: epoch, ingested_at_ms });
+        let started = self.services.world.instant();
         self.inserts += 1;
-        let query_id = format!("ingest-{}-{epoch}-{}", self.shard, self.inserts);
-        self.lease.hold(self.services.store.insert(block, &query_id)).await??;
-        self.services.metrics.inserted(self.shard, batch.fates.rows, started.elapsed().as_secs_f64());
+        let common = Common { shard: self.shard, writer_epoch: epoch, ingested_at_ms };
+        self.lease.hold(self.services.world.insert(rows, common, self.inserts)).await??;
+        self.services.metrics.inserted(
+            self.shard,
+            batch.fates.rows,
+            (self.services.world.instant() - started).as_secs_f64(),
+        );
         self.services.clickhouse.up(self.shard);
         Ok(ingested_at_ms)
     }
 
-    /// Tells edges what they may forget.
+    /// Tells edges what they may forget. What they were told before stays true, so nothing is ever taken back, not
+    /// even by a worker that has lost the shard and does not know it yet.
     async fn tell_edges(&mut self, touched: BTreeSet<(String, u32)>) -> Result<(), Trouble> {
-        for (edge_id, boot_epoch) in touched {
-            let Some(closed) = self.lease.record().closed.of(&edge_id, boot_epoch) else { continue };
-            let key = nats::edge_commit_key(&edge_id, boot_epoch, self.shard);
-            self.commits.put(key, commit_value(closed)).await.map_err(Trouble::nats)?;
+        for edge in touched {
+            let (edge_id, boot_epoch) = (edge.0.as_str(), edge.1);
+            let Some(closed) = self.lease.record().closed.of(edge_id, boot_epoch) else { continue };
+            let world = &self.services.world;
+            let (revision, told) = match self.told.get(&edge) {
+                Some(revision) => (*revision, None),
+                None => world.told_edge(self.shard, edge_id, boot_epoch).await?,
+            };
+            let before = told.iter().flat_map(Intervals::iter);
+            // The first ones are those that free the oldest segments.
+            let known = before.chain(closed.iter()).collect::<Intervals>().first(INTERVALS_MAX);
+            let revision = if told.as_ref() == Some(&known) {
+                revision
+            } else {
+                world.tell_edge(self.shard, edge_id, boot_epoch, &known, revision).await?
+            };
+            self.told.insert(edge, revision);
             self.lease.renew().await?;
         }
         Ok(())
@@ -239,6 +256,7 @@ impl<'a> Worker<'a> {
         self.services.clickhouse.up(self.shard);
         self.lease.renew().await?;
         self.advance_watermark().await?;
+        self.next_tick = self.services.world.instant() + TICK;
         self.ticks += 1;
         if self.ticks.is_multiple_of(PURGE_TICKS) {
             self.purge().await?;
@@ -247,7 +265,7 @@ impl<'a> Worker<'a> {
     }
 
     async fn advance_watermark(&mut self) -> Result<(), Trouble> {
-        let now = OffsetDateTime::now_utc();
+        let now = self.services.world.now();
         {
             let edges = self.services.edges.borrow();
             if !edges.is_complete {
@@ -265,7 +283,7 @@ impl<'a> Worker<'a> {
     }
 
     async fn say(&mut self, standing: Standing) -> Result<(), Trouble> {
-        self.lease.hold(self.services.store.set_standing(self.shard, &standing)).await??;
+        self.lease.hold(self.services.world.set_standing(self.shard, &standing)).await??;
         if let Some(at) = standing.complete_up_to {
             self.services.metrics.complete_up_to(self.shard, at);
         }
@@ -274,11 +292,11 @@ impl<'a> Worker<'a> {
     }
 
     async fn purge(&self) -> Result<(), Trouble> {
-        let Services { bus, metrics, stream_bytes_max, .. } = self.services;
-        let stream = bus.stream_state(self.shard).await.map_err(Trouble::nats)?;
+        let Services { world, metrics, stream_bytes_max, .. } = self.services;
+        let stream = world.stream_state(self.shard).await?;
         metrics.stream_bytes(self.shard, stream.bytes);
         if stream.bytes > stream_bytes_max / 100 * FULL_PERCENT {
-            bus.purge(self.shard, self.lease.record().cursor.sequence).await.map_err(Trouble::nats)?;
+            world.purge(self.shard, self.lease.record().cursor.sequence).await?;
         }
         Ok(())
     }

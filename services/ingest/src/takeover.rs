@@ -1,38 +1,34 @@
 //! Becoming the only writer of a shard, always in full, whatever happened before: PROTOCOL.md says why each step
 //! stands where it does. The only way to a [`Lease`].
 
-use proto::nats;
-
-use crate::{
-    Services,
-    lease::{Lease, Records},
-    record::Record,
-    trouble::Trouble,
-};
+use crate::{Services, lease::Lease, record::Record, trouble::Trouble, world::World};
 
 /// Takes `shard` from whoever has it, and closes what was written without being recorded.
 ///
 /// # Errors
 /// Why it could not; it can be tried again at any point.
-pub async fn take(shard: u16, reason: &'static str, services: &Services) -> Result<Lease, Trouble> {
-    let Services { bus, store, .. } = services;
-    let stream = bus.ensure(shard).await.map_err(Trouble::nats)?;
-    let records = Records::new(bus.bucket(nats::SHARDS_BUCKET).await.map_err(Trouble::nats)?, shard);
-    let (record, revision) = records.read().await?;
+pub async fn take<W: World>(
+    shard: u16,
+    reason: &'static str,
+    services: &Services<W>,
+) -> Result<Lease<W>, Trouble> {
+    let Services { world, owner, .. } = services;
+    let stream = world.ensure(shard).await?;
+    let (record, revision) = world.record(shard).await?;
     let record = record.unwrap_or_default();
 
     // 1. The epoch: above the record's and above the fence's, since NATS may have forgotten the newest ones.
-    let epoch = record.epoch.max(store.fence(shard).await?) + 1;
-    let mut lease =
-        records.claim(Record { epoch, owner: services.owner.clone(), ..record }, revision).await?;
+    let epoch = record.epoch.max(world.fence(shard).await?) + 1;
+    let claimed = Record { epoch, owner: owner.clone(), ..record };
+    let mut lease = Lease::claim(world.clone(), shard, claimed, revision).await?;
 
     // 2. and 3. From here on no older writer can add a row: a new insert is refused, a running one is waited for.
-    lease.hold(store.raise_fence(shard, epoch)).await??;
-    lease.hold(store.end_older_inserts(shard, epoch)).await??;
+    lease.hold(world.raise_fence(shard, epoch)).await??;
+    lease.hold(world.end_older_inserts(shard, epoch)).await??;
 
     // 4. So these are all the rows that the record does not know of.
     let closed_through_ms = lease.record().closed_through_ms;
-    let found = lease.hold(store.found_after(shard, closed_through_ms)).await??;
+    let found = lease.hold(world.found_after(shard, closed_through_ms)).await??;
     let mut record = lease.record().clone();
     let mut rows_found = 0;
     for run in found {
