@@ -115,10 +115,10 @@ where
 
 /// When a request came, and its id.
 #[derive(Debug, Clone, Copy)]
-struct Arrival {
-    started: Instant,
-    at: OffsetDateTime,
-    id: RequestId,
+pub(crate) struct Arrival {
+    pub(crate) started: Instant,
+    pub(crate) at: OffsetDateTime,
+    pub(crate) id: RequestId,
 }
 
 impl Shared {
@@ -176,7 +176,7 @@ impl Shared {
         finish(problem.response(id).map(Either::Right), None, id)
     }
 
-    fn event<I>(
+    pub(crate) fn event<I>(
         &self,
         request: &Request<I>,
         entry: &KeyEntry,
