@@ -43,6 +43,9 @@ fn capture(criterion: &mut Criterion) {
     criterion.bench_function("capture/record", |bencher| {
         bencher.iter_batched(&mut request, |request| capturing.record(&request), BatchSize::SmallInput);
     });
+    criterion.bench_function("layer/call", |bencher| {
+        bencher.iter_batched(&mut request, |request| capturing.call(request), BatchSize::SmallInput);
+    });
 }
 
 criterion_group!(benches, verify, capture);

@@ -1,18 +1,21 @@
 //! The steps of a request's path one by one, for benches: on a full table and on a real spool. Hidden, and no part
 //! of what the layer promises.
 
-use std::{hint::black_box, path::Path, sync::Arc, time::Instant};
+use std::{convert::Infallible, future::ready, hint::black_box, path::Path, sync::Arc, time::Instant};
 
 use domain::{Environment, KeyId, KeyState, Origin, RequestId, Secret, SecretId, WorkspaceId};
-use http::{HeaderMap, HeaderValue, Request, header};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
 use time::OffsetDateTime;
+use tower::{Layer as _, Service as _, service_fn};
 
 use crate::{
     capture::{Call, Recorder},
     credential,
     feed::FeedState,
     key_table::{KeyEntry, KeyTable},
-    layer::{Arrival, Shared},
+    layer::{Arrival, EdgeLayer, Shared},
     metrics::Metrics,
     network,
     route::Routes,
@@ -73,8 +76,9 @@ impl Verifying {
 
 /// Calls that are written down.
 pub struct Capturing {
-    shared: Shared,
+    shared: Arc<Shared>,
     entry: KeyEntry,
+    secret: Secret,
 }
 
 impl Capturing {
@@ -85,7 +89,10 @@ impl Capturing {
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         let spool = Arc::new(Spool::open(folder, LIMITS).expect("the folder can be used"));
-        let feed = Arc::new(FeedState::new(FEED_LOST_AFTER));
+        let (feed, table) = (Arc::new(FeedState::new(FEED_LOST_AFTER)), Arc::<KeyTable>::default());
+        let (secret, entry) = (Secret::generate(Environment::Live), entry());
+        table.merge([(secret.hash(), entry.clone())]);
+        feed.is_current_at(tokio::time::Instant::now());
         let recorder = Recorder {
             metrics: Metrics::new(&spool, &feed),
             spool,
@@ -93,7 +100,7 @@ impl Capturing {
             is_cutting: false.into(),
         };
         let shared = Shared {
-            table: Arc::default(),
+            table,
             feed,
             recorder: Arc::new(recorder),
             routes: Routes::default(),
@@ -101,16 +108,15 @@ impl Capturing {
             required_scopes: RequiredScopes::default(),
             trusted_proxies: Vec::new(),
         };
-        Self { shared, entry: entry() }
+        Self { shared: Arc::new(shared), entry, secret }
     }
 
     /// A request as wrk sends it, with what a tracing client adds.
     #[must_use]
     pub fn request(&self, number: usize) -> Request<()> {
-        let secret = Secret::generate(Environment::Live);
         let mut request =
             Request::get(format!("/v1/orders/{number}/items")).body(()).expect("a good address");
-        *request.headers_mut() = headers(&secret);
+        *request.headers_mut() = headers(&self.secret);
         let trace = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         request.headers_mut().insert("traceparent", trace);
         request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("acme-orders/4.2 (linux)"));
@@ -126,6 +132,21 @@ impl Capturing {
         let call = Call::begin(self.shared.recorder.clone(), event, arrival.started);
         call.answered(200, Origin::Upstream, None);
         drop(black_box(call));
+    }
+
+    /// A call through the whole layer, to a service that answers at once. Returns the answer's status.
+    ///
+    /// # Panics
+    /// If the layer waits for anything.
+    #[must_use]
+    pub fn call(&self, request: Request<()>) -> StatusCode {
+        let inner = service_fn(|_| ready(Ok::<_, Infallible>(Response::new(Full::from("ok")))));
+        let mut service = EdgeLayer(self.shared.clone()).layer(inner);
+        let answer = service.call(request).now_or_never().expect("nothing is waited for");
+        let (head, body) = answer.unwrap_or_else(|never| match never {}).into_parts();
+        let body = body.collect().now_or_never().expect("the body is there");
+        drop(black_box(body));
+        head.status
     }
 }
 

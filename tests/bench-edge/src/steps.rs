@@ -15,23 +15,28 @@ const CALLS: usize = 200_000;
 pub(crate) fn measure(figures: &Figures) -> anyhow::Result<()> {
     say(&format!("steps of a call, {KEYS} keys loaded, {CALLS} calls each"));
     let verifying = Verifying::new(KEYS);
-    note(figures, "verify", |number| verifying.hit(number), |headers| black_box(verifying.verify(headers)));
-    note(figures, "verify_miss", |_| verifying.miss(), |headers| black_box(verifying.verify(headers)));
+    let verify = |headers| (black_box(verifying.verify(&headers)), headers);
+    note(figures, "verify", |number| verifying.hit(number), verify);
+    note(figures, "verify_miss", |_| verifying.miss(), verify);
     drop(verifying);
     let folder = tempfile::tempdir()?;
     let capturing = Capturing::new(folder.path());
-    note(figures, "capture", |number| capturing.request(number), |request| capturing.record(request));
+    // Between the two: the limit check, as `limit_p50_ns`.
+    let request = |number| capturing.request(number);
+    note(figures, "capture", request, |request| (capturing.record(&request), request).1);
+    // Verification, capture, and all that the layer does around them, before a service that answers at once.
+    note(figures, "layer", request, |request| black_box(capturing.call(request)));
     Ok(())
 }
 
 /// Times `step` on each input by itself; what the clock costs is taken off.
-fn note<I, O>(figures: &Figures, name: &str, input: impl Fn(usize) -> I, step: impl Fn(&I) -> O) {
+fn note<I, O>(figures: &Figures, name: &str, input: impl Fn(usize) -> I, step: impl Fn(I) -> O) {
     let clock_ns = percentile((0..CALLS).map(|_| nanos(Instant::now())).collect(), 50);
     let times: Vec<u64> = (0..CALLS)
         .map(|number| {
             let input = input(number);
             let began = Instant::now();
-            let output = step(&input);
+            let output = step(input);
             let time = nanos(began);
             drop(output);
             time

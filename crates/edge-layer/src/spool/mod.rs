@@ -212,7 +212,8 @@ impl Spool {
 
     /// ClickHouse has these events for good: frees what is no longer needed.
     pub(crate) fn commit(&self, stream: StreamId, committed: &Intervals) {
-        self.store().commit(stream, committed);
+        let needless = self.store().commit(stream, committed);
+        needless.into_iter().for_each(|number| segment::remove(&self.path, number));
     }
 
     /// The stream has acknowledged these events, or that they are lost.

@@ -67,10 +67,14 @@ impl Store {
         let before = records.len();
         records.extend_from_slice(record);
         let written = self.append(&records);
-        records.clear();
+        records.truncate(if written.is_ok() { 0 } else { before });
         self.endings.bytes = records;
-        self.settle(written.as_ref().ok().map(|(segment, _)| *segment));
-        let Ok((segment, offset)) = written else { return false };
+        let Ok((segment, offset)) = written else {
+            // Alone they may still fit.
+            self.flush();
+            return false;
+        };
+        self.settle(Some(segment));
         self.ledger.opened(call, Place { segment, offset: offset + before as u64, length: record.len() });
         true
     }
@@ -168,14 +172,19 @@ impl Store {
         self.endings.calls.push(closed);
     }
 
-    pub(crate) fn commit(&mut self, stream: StreamId, committed: &Intervals) {
+    /// ClickHouse has these events. Returns the segments that are not needed any more, oldest first; to be removed
+    /// without the lock, since a large file takes its time.
+    pub(crate) fn commit(&mut self, stream: StreamId, committed: &Intervals) -> Vec<u64> {
         self.ledger.commit(stream, committed);
+        let mut needless = Vec::new();
         while let Oldest::Free(number, running) = self.ledger.oldest() {
             if running.into_iter().any(|(call, place)| self.carry(call, place).is_err()) {
-                return;
+                break;
             }
-            self.remove(number);
+            self.ledger.remove(number, self.folder.boot_epoch);
+            needless.push(number);
         }
+        needless
     }
 
     pub(crate) fn clearance(&mut self) -> Option<Clearance> {
@@ -253,7 +262,8 @@ impl Store {
                 self.ledger.forget(call);
             }
         }
-        self.remove(number);
+        self.ledger.remove(number, self.folder.boot_epoch);
+        segment::remove(&self.folder.path, number);
         let events = self.stats.lost_events - before;
         if events > 0 {
             tracing::error!(
@@ -271,13 +281,6 @@ impl Store {
         let (segment, offset) = self.write(&bytes)?;
         self.ledger.opened(call, Place { segment, offset, length: bytes.len() });
         Ok(())
-    }
-
-    fn remove(&mut self, number: u64) {
-        self.ledger.remove(number, self.folder.boot_epoch);
-        if let Err(error) = segment::remove(&self.folder.path, number) {
-            tracing::warn!(spool.segment = number, %error, "a segment that is no longer needed cannot be removed");
-        }
     }
 
     /// Writes whole records with one write; says where they begin.
