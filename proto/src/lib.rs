@@ -2,6 +2,7 @@
 //! names, and conversions between messages and the domain. Holds no logic beyond them.
 
 pub mod event;
+pub mod event_bytes;
 pub mod nats;
 pub mod resource;
 pub mod status;

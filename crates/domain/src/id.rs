@@ -63,6 +63,9 @@ static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     spec.encoding().expect("the alphabet has 32 distinct characters")
 });
 
+/// Characters after the prefix.
+const DIGITS: usize = 26;
+
 impl<N> Id<N> {
     /// A new id; its first 48 bits are the time in milliseconds.
     #[must_use]
@@ -108,7 +111,10 @@ impl<N: Noun> FromStr for Id<N> {
 
 impl<N: Noun> fmt::Display for Id<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", N::PREFIX, BASE32.encode_display(self.0.as_bytes()))
+        let mut digits = [0; DIGITS];
+        BASE32.encode_mut(self.0.as_bytes(), &mut digits);
+        f.write_str(N::PREFIX)?;
+        f.write_str(str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 

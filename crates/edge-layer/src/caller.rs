@@ -48,7 +48,9 @@ fn parse_traceparent(value: &[u8]) -> Option<[u8; 16]> {
 }
 
 fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    data_encoding::HEXLOWER.decode(text).ok()?.try_into().ok()
+    let mut bytes = [0; N];
+    let is_hex = text.len() == 2 * N && data_encoding::HEXLOWER.decode_mut(text, &mut bytes).is_ok();
+    is_hex.then_some(bytes)
 }
 
 /// Bytes that are no UTF-8 are replaced, and secrets cut.

@@ -14,13 +14,12 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use domain::{Denial, Origin, RequestEvent};
 use http_body::{Body, Frame, SizeHint};
-use prost::Message as _;
-use proto::{events as pb, nats};
+use proto::{event_bytes, nats};
 
 use crate::{
     metrics::Metrics,
     problem::CLIENT_CLOSED_REQUEST,
-    spool::{Ending, Spool, Ticket},
+    spool::{Draft, Ending, Spool, Ticket},
 };
 
 /// Where calls are recorded.
@@ -84,7 +83,8 @@ impl Call {
         event.status_code = status_code;
         event.origin = origin;
         event.denial = denial;
-        let ticket = self.recorder.spool.opened(self.shard, pb::RequestEvent::from(&event).encode_to_vec());
+        let draft = Draft::new(|out| event_bytes::encode(&event, out));
+        let ticket = self.recorder.spool.opened(self.shard, draft);
         let _ = self.answer.set(Answer { ticket: Mutex::new(Some(ticket)), status_code, denial });
     }
 

@@ -157,6 +157,7 @@ impl Edge {
         let committed = published && self.wait(within, Spool::is_committed).await;
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
+        self.spool.flush();
         if !published {
             tracing::warn!(
                 "some events are not published; they stay in the spool and are sent after the next start"
@@ -188,6 +189,14 @@ impl Edge {
                 async move { acks.await.map(|never| match never {}) }
             };
             link.on_each_connection("acknowledge the key feed", &stop, work).await;
+        });
+
+        let (stop, spool) = (self.stop.clone(), self.spool.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = spool.flush_for_ever() => {}
+                () = stop.cancelled() => {}
+            }
         });
 
         let are_commits_current = Arc::new(watch::Sender::new(false));

@@ -1,5 +1,5 @@
-//! Every secret's hash and what is known of its key: sorted arrays, some 120 bytes a secret. Readers take no lock;
-//! a writer swaps one small shard.
+//! Every secret's hash and what is known of its key: sorted arrays, some 120 bytes a secret. Readers take no lock
+//! and touch some five cache lines; a writer swaps one small shard.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,8 @@ use time::OffsetDateTime;
 use crate::network::Network;
 
 /// Shards; with a million keys one update copies some 250 entries.
-const SHARDS: usize = 4096;
+const SHARDS: usize = 1 << SHARD_BITS;
+const SHARD_BITS: u32 = 12;
 
 /// What the edge knows of one secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,14 +89,23 @@ impl TryFrom<&pb::KeyFeedEntry> for KeyEntry {
     }
 }
 
+/// The first bytes of a hash, as a number that sorts alike.
+type Head = u64;
+/// The other bytes of a hash.
+type Tail = [u8; 24];
+
 #[derive(Debug, Clone)]
 struct Row {
-    hash: SecretHash,
+    tail: Tail,
     entry: KeyEntry,
 }
 
-/// Sorted by hash, each hash once.
-type Shard = Box<[Row]>;
+/// Sorted by hash, each hash once. The heads stand by themselves, so that a search stays within a line or two.
+#[derive(Debug, Default)]
+struct Shard {
+    heads: Box<[Head]>,
+    rows: Box<[Row]>,
+}
 
 /// The table of all keys.
 #[derive(Debug)]
@@ -114,8 +124,8 @@ impl KeyTable {
     /// What is known of a secret.
     #[must_use]
     pub(crate) fn get(&self, hash: &SecretHash) -> Option<KeyEntry> {
-        let shard = self.shards[shard(hash)].load();
-        find(&shard, hash).ok().map(|at| shard[at].entry.clone())
+        let (head, tail) = split(hash);
+        self.shards[shard(head)].load().find(head, tail).cloned()
     }
 
     /// How many secrets are known.
@@ -134,48 +144,74 @@ impl KeyTable {
 
     /// Takes new entries; none replaces a newer one. For one caller at a time: the feed.
     pub(crate) fn merge(&self, entries: impl IntoIterator<Item = (SecretHash, KeyEntry)>) {
-        let mut rows: Vec<Row> = entries.into_iter().map(|(hash, entry)| Row { hash, entry }).collect();
+        let row = |(hash, entry)| {
+            let (head, tail) = split(&hash);
+            (head, Row { tail: *tail, entry })
+        };
+        let mut rows: Vec<(Head, Row)> = entries.into_iter().map(row).collect();
         // Stable: of two that are equally new the first stays.
-        rows.sort_by_key(|row| *row.hash.as_bytes());
-        for fresh in rows.chunk_by(|a, b| shard(&a.hash) == shard(&b.hash)) {
-            let place = &self.shards[shard(&fresh[0].hash)];
+        rows.sort_by_key(|(head, row)| (*head, row.tail));
+        for fresh in rows.chunk_by(|(a, _), (b, _)| shard(*a) == shard(*b)) {
+            let place = &self.shards[shard(fresh[0].0)];
             let known = place.load();
-            let merged = merged(&known, fresh);
-            self.len.fetch_add(merged.len() - known.len(), Relaxed);
+            let merged = known.with(fresh);
+            self.len.fetch_add(merged.rows.len() - known.rows.len(), Relaxed);
             place.store(Arc::new(merged));
         }
     }
 }
 
-/// Both, sorted by hash; of each hash the newest.
-fn merged(known: &[Row], fresh: &[Row]) -> Shard {
-    let mut rows = Vec::<Row>::with_capacity(known.len() + fresh.len());
-    let (mut known, mut fresh) = (known.iter().peekable(), fresh.iter().peekable());
-    let is_known_first = |known: Option<&&Row>, fresh: Option<&&Row>| match (known, fresh) {
-        (Some(known), Some(fresh)) => Some(known.hash.as_bytes() <= fresh.hash.as_bytes()),
-        (Some(_), None) => Some(true),
-        (None, Some(_)) => Some(false),
-        (None, None) => None,
-    };
-    while let Some(is_known) = is_known_first(known.peek(), fresh.peek()) {
-        let Some(row) = (if is_known { known.next() } else { fresh.next() }) else { break };
-        match rows.last_mut().filter(|last| last.hash == row.hash) {
-            Some(last) if row.entry.is_newer_than(&last.entry) => last.entry = row.entry.clone(),
-            Some(_) => {}
-            None => rows.push(row.clone()),
+impl Shard {
+    /// Hashes are as good as random, so each stands about where its value says; from there it is a few steps.
+    fn find(&self, head: Head, tail: &Tail) -> Option<&KeyEntry> {
+        let Self { heads, rows } = self;
+        let within = u128::from(head << SHARD_BITS);
+        let mut at = usize::try_from((within * heads.len() as u128) >> Head::BITS).unwrap_or(0);
+        while at > 0 && heads[at - 1] >= head {
+            at -= 1;
         }
+        while heads.get(at).is_some_and(|other| *other < head) {
+            at += 1;
+        }
+        let same = heads[at..].iter().take_while(|other| **other == head).count();
+        rows[at..at + same].iter().find(|row| row.tail == *tail).map(|row| &row.entry)
     }
-    rows.into_boxed_slice()
+
+    /// These rows too, of each hash the newest.
+    fn with(&self, fresh: &[(Head, Row)]) -> Self {
+        let most = self.rows.len() + fresh.len();
+        let (mut heads, mut rows) = (Vec::with_capacity(most), Vec::<Row>::with_capacity(most));
+        let mut known = self.heads.iter().copied().zip(&self.rows).peekable();
+        let mut fresh = fresh.iter().map(|(head, row)| (*head, row)).peekable();
+        let key = |(head, row): &(Head, &Row)| (*head, row.tail);
+        loop {
+            let is_known = match (known.peek(), fresh.peek()) {
+                (Some(known), Some(fresh)) => key(known) <= key(fresh),
+                (known, _) => known.is_some(),
+            };
+            let Some((head, row)) = (if is_known { known.next() } else { fresh.next() }) else { break };
+            let last = rows.last_mut().filter(|last| heads.last() == Some(&head) && last.tail == row.tail);
+            match last {
+                Some(last) if row.entry.is_newer_than(&last.entry) => last.entry = row.entry.clone(),
+                Some(_) => {}
+                None => {
+                    heads.push(head);
+                    rows.push(row.clone());
+                }
+            }
+        }
+        Self { heads: heads.into_boxed_slice(), rows: rows.into_boxed_slice() }
+    }
 }
 
-fn find(shard: &[Row], hash: &SecretHash) -> Result<usize, usize> {
-    shard.binary_search_by(|row| row.hash.as_bytes().cmp(hash.as_bytes()))
+fn split(hash: &SecretHash) -> (Head, &Tail) {
+    let (head, tail) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
+    (Head::from_be_bytes(*head), tail.try_into().expect("a hash has 32 bytes"))
 }
 
 /// A hash is as good as random, so its first bits will do; shards are in the order of hashes.
-fn shard(hash: &SecretHash) -> usize {
-    let [high, low, ..] = *hash.as_bytes();
-    usize::from(u16::from_be_bytes([high, low])) / (usize::from(u16::MAX) / SHARDS + 1)
+fn shard(head: Head) -> usize {
+    usize::try_from(head >> (Head::BITS - SHARD_BITS)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -231,9 +267,30 @@ mod tests {
         assert_eq!(table.len(), keys.len());
     }
 
+    /// Hashes that do not stand where their value says: of one head, at both ends, next to each other.
+    #[test]
+    fn uneven_hashes_are_found() {
+        let bytes = |first: u8, last: u8| {
+            let mut bytes = [first; 32];
+            bytes[31] = last;
+            SecretHash::from_slice(&bytes).unwrap()
+        };
+        let table = KeyTable::default();
+        let hashes: Vec<_> =
+            [0, 1, 254, 255].iter().flat_map(|first| (0..50).map(|last| bytes(*first, last * 2))).collect();
+        let keys: Vec<_> = hashes.iter().map(|hash| (*hash, entry(1, KeyState::Active))).collect();
+        table.merge(keys.iter().rev().cloned());
+        assert!(keys.iter().all(|(hash, entry)| table.get(hash).as_ref() == Some(entry)));
+        for first in [0, 1, 128, 254, 255] {
+            assert_eq!(table.get(&bytes(first, 1)), None);
+        }
+        assert_eq!(table.len(), keys.len());
+    }
+
     #[test]
     fn a_row_is_small() {
-        assert!(size_of::<Row>() <= 112, "{} bytes", size_of::<Row>());
+        let bytes = size_of::<Head>() + size_of::<Row>();
+        assert!(bytes <= 112, "{bytes} bytes");
     }
 
     #[test]

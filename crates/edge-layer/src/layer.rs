@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     error::Error as StdError,
+    fmt::Write as _,
     future::Future,
     net::Ipv6Addr,
     panic::AssertUnwindSafe,
@@ -115,10 +116,10 @@ where
 
 /// When a request came, and its id.
 #[derive(Debug, Clone, Copy)]
-struct Arrival {
-    started: Instant,
-    at: OffsetDateTime,
-    id: RequestId,
+pub(crate) struct Arrival {
+    pub(crate) started: Instant,
+    pub(crate) at: OffsetDateTime,
+    pub(crate) id: RequestId,
 }
 
 impl Shared {
@@ -176,7 +177,7 @@ impl Shared {
         finish(problem.response(id).map(Either::Right), None, id)
     }
 
-    fn event<I>(
+    pub(crate) fn event<I>(
         &self,
         request: &Request<I>,
         entry: &KeyEntry,
@@ -278,5 +279,8 @@ fn finish<B: Body>(
 }
 
 fn id_value(id: RequestId) -> HeaderValue {
-    HeaderValue::try_from(id.to_string()).expect("an id is letters, digits and one underscore")
+    // One allocation; the text is 30 bytes.
+    let mut text = String::with_capacity(32);
+    let _ = write!(text, "{id}");
+    HeaderValue::try_from(text).expect("an id is letters, digits and one underscore")
 }

@@ -29,6 +29,9 @@
 //! ```
 
 mod ack;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod bucket;
 mod caller;
 mod capture;

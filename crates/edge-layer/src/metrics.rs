@@ -1,6 +1,9 @@
 //! Every metric of the layer. Labels are bounded: outcomes, denials and reasons, never a key or a path.
 
-use std::sync::{Arc, Weak};
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use domain::{Denial, Outcome};
 use opentelemetry::{
@@ -13,8 +16,7 @@ use crate::{feed::FeedState, problem::Problem, spool::Spool};
 /// The instruments that calls touch; the others are observed when they are asked for.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    /// Calls on record by outcome and denial.
-    requests: Counter<u64>,
+    requests: Arc<Requests>,
     /// Refused calls that are on nobody's record, by reason.
     unattributed: Counter<u64>,
 }
@@ -26,10 +28,7 @@ impl Metrics {
         observe_spool(&meter, &Arc::downgrade(spool));
         observe_feed(&meter, Arc::downgrade(feed));
         Self {
-            requests: meter
-                .u64_counter("keymeter_edge_requests")
-                .with_description("Calls with a known key, by outcome and by why the edge refused.")
-                .build(),
+            requests: observe_requests(&meter),
             unattributed: meter
                 .u64_counter("keymeter_edge_unattributed_requests")
                 .with_description(
@@ -41,17 +40,51 @@ impl Metrics {
 
     /// A call is on record.
     pub(crate) fn answered(&self, status_code: u16, denial: Option<Denial>) {
-        let labels = [
-            KeyValue::new("outcome", Outcome::of(status_code).as_str()),
-            KeyValue::new("denial", denial.map_or("", Denial::as_str)),
-        ];
-        self.requests.add(1, &labels);
+        self.requests.0[Requests::place(Outcome::of(status_code), denial)].fetch_add(1, Relaxed);
     }
 
     /// A call was refused that belongs to nobody.
     pub(crate) fn unattributed(&self, problem: Problem) {
         self.unattributed.add(1, &[KeyValue::new("reason", problem.slug())]);
     }
+}
+
+/// How many denials there are, and none.
+const DENIALS: usize = Denial::ALL.len() + 1;
+
+/// Calls on record by outcome and denial: every call adds to it, so it is an array and no map of labels.
+#[derive(Debug, Default)]
+struct Requests([AtomicU64; Outcome::ALL.len() * DENIALS]);
+
+impl Requests {
+    fn place(outcome: Outcome, denial: Option<Denial>) -> usize {
+        outcome as usize * DENIALS + denial.map_or(0, |denial| denial as usize + 1)
+    }
+}
+
+fn observe_requests(meter: &Meter) -> Arc<Requests> {
+    let requests = Arc::<Requests>::default();
+    let watched = requests.clone();
+    meter
+        .u64_observable_counter("keymeter_edge_requests")
+        .with_description("Calls with a known key, by outcome and by why the edge refused.")
+        .with_callback(move |counter| {
+            let denials = || [None].into_iter().chain(Denial::ALL.iter().copied().map(Some));
+            let all =
+                Outcome::ALL.into_iter().flat_map(|outcome| denials().map(move |denial| (outcome, denial)));
+            for (outcome, denial) in all {
+                let calls = watched.0[Requests::place(outcome, denial)].load(Relaxed);
+                if calls > 0 {
+                    let labels = [
+                        KeyValue::new("outcome", outcome.as_str()),
+                        KeyValue::new("denial", denial.map_or("", Denial::as_str)),
+                    ];
+                    counter.observe(calls, &labels);
+                }
+            }
+        })
+        .build();
+    requests
 }
 
 /// Name, description, value.

@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
 use futures_util::{StreamExt as _, stream};
-use prost::Message as _;
-use proto::{events as pb, nats};
+use proto::{event_bytes, events as pb, nats};
 
 use crate::{
     link::backoff,
@@ -70,9 +69,9 @@ async fn send(
     let sent = stream::iter(batches(&edge_id, items))
         .map(|(stream, batch)| async move {
             let subject = nats::request_events_subject(stream.shard);
-            let payload = batch.encode_to_vec().into();
+            let payload = event_bytes::encode_batch(&batch.head, &batch.events).into();
             jetstream.publish(subject, payload).await?.await?;
-            for (first, last) in numbers(&batch) {
+            for (first, last) in batch.numbers() {
                 spool.publish(stream, first, last);
             }
             Ok::<_, async_nats::Error>(())
@@ -82,42 +81,54 @@ async fn send(
     sent.await.into_iter().collect()
 }
 
-fn numbers(batch: &pb::RequestEventBatch) -> Vec<(u64, u64)> {
-    let events = (!batch.events.is_empty())
-        .then(|| (batch.first_seq, batch.first_seq + batch.events.len() as u64 - 1));
-    events.into_iter().chain(batch.lost.iter().map(|range| (range.first_seq, range.last_seq))).collect()
+/// A batch on its way.
+#[derive(Debug)]
+struct Batch {
+    /// All of it but the events.
+    head: pb::RequestEventBatch,
+    /// Encoded.
+    events: Vec<Vec<u8>>,
+}
+
+impl Batch {
+    fn numbers(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let Self { head, events } = self;
+        let events = (!events.is_empty()).then(|| (head.first_seq, head.first_seq + events.len() as u64 - 1));
+        events.into_iter().chain(head.lost.iter().map(|range| (range.first_seq, range.last_seq)))
+    }
 }
 
 /// Groups items into batches of one stream and neighbouring numbers. Lost ranges travel alone.
-fn batches(edge_id: &str, items: Vec<Item>) -> Vec<(StreamId, pb::RequestEventBatch)> {
-    let empty = |stream: StreamId, first_seq| pb::RequestEventBatch {
-        edge_id: edge_id.to_owned(),
-        boot_epoch: stream.boot_epoch,
-        shard: stream.shard.into(),
-        first_seq,
-        events: Vec::new(),
-        lost: Vec::new(),
+fn batches(edge_id: &str, items: Vec<Item>) -> Vec<(StreamId, Batch)> {
+    let with = |stream: StreamId, first_seq, lost| {
+        let (boot_epoch, shard) = (stream.boot_epoch, stream.shard.into());
+        let (edge_id, events) = (edge_id.to_owned(), Vec::new());
+        Batch {
+            head: pb::RequestEventBatch { edge_id, boot_epoch, shard, first_seq, events, lost },
+            events: Vec::new(),
+        }
     };
+    let empty = |stream, first_seq| with(stream, first_seq, Vec::new());
     let mut whole = Vec::new();
-    let mut growing = BTreeMap::<StreamId, (pb::RequestEventBatch, usize)>::new();
+    let mut growing = BTreeMap::<StreamId, (Batch, usize)>::new();
     for item in items {
         match item {
             Item::Event { stream, seq, event } => {
-                let bytes = event.encoded_len() + 8;
+                let bytes = event.len() + 8;
                 let (batch, total) = growing.entry(stream).or_insert_with(|| (empty(stream, seq), 0));
-                let fits = batch.first_seq + batch.events.len() as u64 == seq
+                let fits = batch.head.first_seq + batch.events.len() as u64 == seq
                     && batch.events.len() < BATCH_EVENTS_MAX
                     && *total + bytes <= BATCH_BYTES_MAX;
                 if !fits {
                     whole.push((stream, std::mem::replace(batch, empty(stream, seq))));
                     *total = 0;
                 }
-                batch.events.push(*event);
+                batch.events.push(event);
                 *total += bytes;
             }
             Item::Lost { stream, first_seq, last_seq } => {
                 let lost = vec![pb::SeqRange { first_seq, last_seq }];
-                whole.push((stream, pb::RequestEventBatch { lost, ..empty(stream, first_seq) }));
+                whole.push((stream, with(stream, first_seq, lost)));
             }
         }
     }
@@ -127,20 +138,24 @@ fn batches(edge_id: &str, items: Vec<Item>) -> Vec<(StreamId, pb::RequestEventBa
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
 
     const STREAM: StreamId = StreamId { boot_epoch: 1, shard: 0 };
 
     fn event(stream: StreamId, seq: u64, path_bytes: usize) -> Item {
         let event = pb::RequestEvent { path: "x".repeat(path_bytes), ..Default::default() };
-        Item::Event { stream, seq, event: Box::new(event) }
+        Item::Event { stream, seq, event: event.encode_to_vec() }
     }
 
     fn shape(items: Vec<Item>) -> Vec<(u16, u64, usize, usize)> {
         let batches = batches("edge_x", items);
         batches
             .iter()
-            .map(|(stream, batch)| (stream.shard, batch.first_seq, batch.events.len(), batch.lost.len()))
+            .map(|(stream, batch)| {
+                (stream.shard, batch.head.first_seq, batch.events.len(), batch.head.lost.len())
+            })
             .collect()
     }
 
@@ -162,7 +177,8 @@ mod tests {
         );
         let large: Vec<_> = (1..=1000).map(|seq| event(STREAM, seq, 1024)).collect();
         for (_, batch) in batches("edge_x", large) {
-            assert!(batch.encoded_len() < 600 * 1024 && batch.events.len() > 400);
+            let bytes = event_bytes::encode_batch(&batch.head, &batch.events).len();
+            assert!(bytes < 600 * 1024 && batch.events.len() > 400);
         }
     }
 }

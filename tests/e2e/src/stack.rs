@@ -80,21 +80,35 @@ impl Stack {
     pub(crate) async fn start_talkative() -> Self {
         let (nats, postgres, clickhouse) =
             tokio::join!(Nats::start(), Postgres::start(), ClickHouse::start());
-        let mut stack = Self::start_logging(nats, postgres, clickhouse, Some("trace")).await;
+        let talkative = vec![("RUST_LOG", "trace".to_owned())];
+        let mut stack = Self::start_with(nats, postgres, clickhouse, talkative, Vec::new()).await;
         stack.ready().await;
         stack
     }
 
     /// Starts the services on parts that may be stopped; Postgres must run.
     pub(crate) async fn start_on(nats: Nats, postgres: Postgres, clickhouse: ClickHouse) -> Self {
-        Self::start_logging(nats, postgres, clickhouse, None).await
+        Self::start_with(nats, postgres, clickhouse, Vec::new(), Vec::new()).await
     }
 
-    async fn start_logging(
+    /// A stack in which everything is ready, with more settings of the edge; the last one of a name counts.
+    pub(crate) async fn start_with_edge(
         nats: Nats,
         postgres: Postgres,
         clickhouse: ClickHouse,
-        level: Option<&str>,
+        edge: Environment,
+    ) -> Self {
+        let mut stack = Self::start_with(nats, postgres, clickhouse, Vec::new(), edge).await;
+        stack.ready().await;
+        stack
+    }
+
+    async fn start_with(
+        nats: Nats,
+        postgres: Postgres,
+        clickhouse: ClickHouse,
+        all: Environment,
+        edge: Environment,
     ) -> Self {
         let api = Api::start().await;
         let folder = tempfile::tempdir().unwrap();
@@ -106,11 +120,13 @@ impl Stack {
         let feed_keys = run("keys", &["feed-keys"], &keys_environment).await;
         fs::write(folder.path().join("feed-keys"), feed_keys).unwrap();
         let spawn = async |name: &str, mut environment: Environment| {
-            environment.extend(level.map(|level| ("RUST_LOG", level.to_owned())));
+            environment.extend(all.iter().cloned());
             spawn(name, &environment).await
         };
         let keys = spawn("keys", keys_environment).await;
-        let edge = spawn("edge", edge_environment(&ports, &nats.url(), &api.url(), folder.path())).await;
+        let mut edge_settings = edge_environment(&ports, &nats.url(), &api.url(), folder.path());
+        edge_settings.extend(edge);
+        let edge = spawn("edge", edge_settings).await;
         let ingest = spawn("ingest", ingest_environment(&ports, &nats.url(), &clickhouse.url())).await;
         let query = spawn("query", query_environment(&ports, &clickhouse.url())).await;
         let ui = spawn("ui", ui_environment(&ports)).await;
@@ -251,7 +267,7 @@ impl Ports {
     }
 }
 
-type Environment = Vec<(&'static str, String)>;
+pub(crate) type Environment = Vec<(&'static str, String)>;
 
 fn local(port: u16) -> String {
     format!("127.0.0.1:{port}")

@@ -10,6 +10,13 @@ impl Intervals {
         if first > last {
             return;
         }
+        // Most come in order.
+        if let Some(end) = self.0.last_mut()
+            && end.1.checked_add(1) == Some(first)
+        {
+            end.1 = last;
+            return;
+        }
         let from = self.0.partition_point(|held| held.1.saturating_add(1) < first);
         let to = from + self.0[from..].partition_point(|held| held.0 <= last.saturating_add(1));
         let merged =

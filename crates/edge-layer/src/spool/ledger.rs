@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
+    calls::Calls,
     intervals::Intervals,
     record::{CallId, Closed, StreamId},
 };
@@ -23,7 +24,7 @@ pub(crate) struct Place {
 pub(crate) struct Ledger {
     segments: BTreeMap<u64, Content>,
     /// Calls that are running, each with its newest `Opened` record.
-    open: HashMap<CallId, Place>,
+    open: Calls<Place>,
     streams: BTreeMap<StreamId, Stream>,
     bytes: u64,
 }
@@ -90,7 +91,7 @@ impl Ledger {
     pub(crate) fn closed(&mut self, segment: u64, closed: &Closed) -> bool {
         self.need(segment, closed.stream, closed.seq, closed.seq);
         let place = self.forget(closed.call);
-        if let Some(place) = place {
+        if let Some(place) = place.filter(|place| place.segment != segment) {
             self.need(place.segment, closed.stream, closed.seq, closed.seq);
         }
         place.is_some()

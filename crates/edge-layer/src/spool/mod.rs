@@ -4,6 +4,7 @@
 //! What was written survives the end of the process however it comes (the page cache is the kernel's); a power
 //! cut can take the last seconds.
 
+mod calls;
 mod folder;
 pub(crate) mod intervals;
 mod ledger;
@@ -19,20 +20,30 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use domain::EdgeId;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-pub(crate) use self::reader::{Item, Reader};
 use self::{
     intervals::Intervals,
     record::{CallId, StreamId},
     store::Store,
 };
+pub(crate) use self::{
+    reader::{Item, Reader},
+    record::Draft,
+};
+
+/// How long the end of a call may wait for the next call, to be written with it. A crash meanwhile flags the call as
+/// interrupted; it is on record all the same.
+const ENDINGS_WAIT: Duration = Duration::from_millis(2);
 
 /// Why a spool cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +88,7 @@ pub(crate) struct Limits {
 pub(crate) struct Ticket {
     call: CallId,
     shard: u16,
-    /// The event, if it could not be written yet.
+    /// The call's `Opened` record, if it could not be written yet.
     unwritten: Option<Vec<u8>>,
 }
 
@@ -128,9 +139,12 @@ pub(crate) struct Spool {
     edge_id: EdgeId,
     boot_epoch: u32,
     path: PathBuf,
+    next_ordinal: AtomicU64,
     store: Mutex<Store>,
     /// Told at each end of a call.
     arrived: Notify,
+    /// Told when the end of a call waits to be written.
+    waits: Notify,
 }
 
 impl Spool {
@@ -147,8 +161,10 @@ impl Spool {
             edge_id,
             boot_epoch,
             path: path.to_owned(),
+            next_ordinal: AtomicU64::new(0),
             store: Mutex::new(store),
             arrived: Notify::new(),
+            waits: Notify::new(),
         })
     }
 
@@ -162,22 +178,42 @@ impl Spool {
         self.boot_epoch
     }
 
-    /// Records that a call is about to be answered; `event` is an encoded `RequestEvent`. A write that fails
-    /// is tried again when the call ends.
-    pub(crate) fn opened(&self, shard: u16, event: Vec<u8>) -> Ticket {
-        let (call, written) = self.store().opened(shard, &event);
-        Ticket { call, shard, unwritten: (!written).then_some(event) }
+    /// Records that a call is about to be answered. A write that fails is tried again when the call ends.
+    pub(crate) fn opened(&self, shard: u16, event: Draft) -> Ticket {
+        let ordinal = self.next_ordinal.fetch_add(1, Relaxed);
+        let call = CallId { boot_epoch: self.boot_epoch, ordinal };
+        let record = event.seal(call, shard);
+        let is_written = self.store().opened(call, &record);
+        Ticket { call, shard, unwritten: (!is_written).then_some(record) }
     }
 
-    /// Records how the call ended and numbers its event.
+    /// Numbers a call's event, since it has ended, and records how: with the next call that is opened, or by
+    /// [`Self::flush_for_ever`].
     pub(crate) fn closed(&self, ticket: Ticket, ending: &Ending) {
-        self.store().closed(ticket, ending);
+        if self.store().closed(ticket, ending) {
+            self.waits.notify_one();
+        }
         self.arrived.notify_one();
+    }
+
+    /// Writes down every end of a call that no other call has taken along, soon after it came.
+    pub(crate) async fn flush_for_ever(&self) {
+        loop {
+            self.waits.notified().await;
+            tokio::time::sleep(ENDINGS_WAIT).await;
+            self.flush();
+        }
+    }
+
+    /// Writes down all ends of calls.
+    pub(crate) fn flush(&self) {
+        self.store().flush();
     }
 
     /// ClickHouse has these events for good: frees what is no longer needed.
     pub(crate) fn commit(&self, stream: StreamId, committed: &Intervals) {
-        self.store().commit(stream, committed);
+        let needless = self.store().commit(stream, committed);
+        needless.into_iter().for_each(|number| segment::remove(&self.path, number));
     }
 
     /// The stream has acknowledged these events, or that they are lost.
@@ -217,7 +253,8 @@ impl Spool {
 
     /// The readable segments, each with its length, and what of them need not be sent.
     fn view(&self) -> (Vec<(u64, u64)>, HashMap<StreamId, Intervals>) {
-        let store = self.store();
+        let mut store = self.store();
+        store.flush();
         (store.ledger.segments().collect(), store.ledger.published())
     }
 

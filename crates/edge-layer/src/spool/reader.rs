@@ -3,18 +3,20 @@
 
 use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
-use prost::Message as _;
-use proto::events as pb;
+use proto::event_bytes;
 
 use super::{
     Spool,
+    calls::Calls,
     intervals::Intervals,
-    record::{CallId, Closed, Frame, HEADER_BYTES, PAYLOAD_BYTES_MAX, Record, StreamId, decode},
+    record::{Closed, Frame, HEADER_BYTES, PAYLOAD_BYTES_MAX, Record, StreamId, decode},
     segment,
 };
 
 /// Bytes of a segment taken into memory at once; holds any record whole.
 const CHUNK_BYTES: usize = 256 * 1024;
+/// Room for the ending of an event, in bytes.
+const ENDING_BYTES: usize = 48;
 const _: () = assert!(CHUNK_BYTES >= HEADER_BYTES + PAYLOAD_BYTES_MAX);
 
 /// Something to be sent.
@@ -26,8 +28,8 @@ pub(crate) enum Item {
         stream: StreamId,
         /// Its number.
         seq: u64,
-        /// The event, complete.
-        event: Box<pb::RequestEvent>,
+        /// The event, complete, a `RequestEvent` encoded.
+        event: Vec<u8>,
     },
     /// Events that will never come.
     Lost {
@@ -44,7 +46,7 @@ pub(crate) enum Item {
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     at: Option<At>,
-    opened: HashMap<CallId, Vec<u8>>,
+    opened: Calls<Vec<u8>>,
     chunk: Vec<u8>,
 }
 
@@ -148,19 +150,21 @@ fn without(segments: &[(u64, u64)], gone: u64) -> Vec<(u64, u64)> {
 }
 
 fn take(
-    opened: &mut HashMap<CallId, Vec<u8>>,
+    opened: &mut Calls<Vec<u8>>,
     record: &Record<'_>,
     published: &HashMap<StreamId, Intervals>,
 ) -> Option<Item> {
     let is_published = |stream, seq| published.get(&stream).is_some_and(|seqs| seqs.contains(seq));
     match *record {
         Record::Opened { call, event, .. } => {
-            opened.insert(call, event.to_vec());
+            let mut bytes = Vec::with_capacity(event.len() + ENDING_BYTES);
+            bytes.extend_from_slice(event);
+            opened.insert(call, bytes);
             None
         }
         Record::Closed(ref closed) => {
             let event = opened.remove(&closed.call);
-            (!is_published(closed.stream, closed.seq)).then(|| join(event.as_deref(), closed))
+            (!is_published(closed.stream, closed.seq)).then(|| join(event, closed))
         }
         Record::Lost { stream, first_seq, last_seq } => {
             let known = published
@@ -171,18 +175,17 @@ fn take(
     }
 }
 
-/// The whole event; a call whose beginning cannot be read is lost, by its number.
-fn join(event: Option<&[u8]>, closed: &Closed) -> Item {
+/// The whole event; a call whose beginning is not there is lost, by its number.
+fn join(event: Option<Vec<u8>>, closed: &Closed) -> Item {
     let Closed { stream, seq, .. } = *closed;
-    let Some(mut event) = event.and_then(|event| pb::RequestEvent::decode(event).ok()) else {
-        return Item::Lost { stream, first_seq: seq, last_seq: seq };
+    let Some(mut event) = event else { return Item::Lost { stream, first_seq: seq, last_seq: seq } };
+    let ending = event_bytes::Ending {
+        status_code: closed.status_code,
+        latency_us: closed.latency_us,
+        request_bytes: closed.request_bytes,
+        response_bytes: closed.response_bytes,
+        interrupted: closed.interrupted,
     };
-    if closed.status_code != 0 {
-        event.status_code = u32::from(closed.status_code);
-    }
-    event.latency_us = closed.latency_us;
-    event.request_bytes = closed.request_bytes;
-    event.response_bytes = closed.response_bytes;
-    event.interrupted = closed.interrupted;
-    Item::Event { stream, seq, event: Box::new(event) }
+    event_bytes::end(&mut event, &ending);
+    Item::Event { stream, seq, event }
 }

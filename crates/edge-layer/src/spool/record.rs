@@ -81,6 +81,35 @@ pub(crate) enum Frame<'a> {
     Damaged,
 }
 
+/// Bytes before the event of an `Opened` record.
+const OPENED_HEAD_BYTES: usize = HEADER_BYTES + 1 + 12 + 2;
+
+/// An event on its way into the spool: its bytes, with room before them for the rest of their record. So a call's
+/// event is written once and copied never, and its checksum is made without the spool's lock.
+#[derive(Debug)]
+pub(crate) struct Draft(Vec<u8>);
+
+impl Draft {
+    /// A draft with what `write` appends, a `RequestEvent`.
+    pub(crate) fn new(write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut bytes = Vec::with_capacity(512);
+        bytes.resize(OPENED_HEAD_BYTES, 0);
+        write(&mut bytes);
+        Self(bytes)
+    }
+
+    /// The whole `Opened` record.
+    pub(crate) fn seal(mut self, call: CallId, shard: u16) -> Vec<u8> {
+        let [kind, rest @ ..] = &mut self.0[HEADER_BYTES..] else { return self.0 };
+        *kind = OPENED;
+        rest[..4].copy_from_slice(&call.boot_epoch.to_le_bytes());
+        rest[4..12].copy_from_slice(&call.ordinal.to_le_bytes());
+        rest[12..14].copy_from_slice(&shard.to_le_bytes());
+        put_header(&mut self.0);
+        self.0
+    }
+}
+
 const OPENED: u8 = 1;
 const CLOSED: u8 = 2;
 const LOST: u8 = 3;
@@ -115,13 +144,17 @@ impl Record<'_> {
                 out.extend_from_slice(&last_seq.to_le_bytes());
             }
         }
-        let payload = &out[start + HEADER_BYTES..];
-        debug_assert!(payload.len() <= PAYLOAD_BYTES_MAX, "events are bounded far below");
-        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
-        let sum = crc32fast::hash(payload).to_le_bytes();
-        out[start..start + 4].copy_from_slice(&length);
-        out[start + 4..start + HEADER_BYTES].copy_from_slice(&sum);
+        put_header(&mut out[start..]);
     }
+}
+
+/// Fills the header before a payload.
+fn put_header(frame: &mut [u8]) {
+    let (header, payload) = frame.split_at_mut(HEADER_BYTES);
+    debug_assert!(payload.len() <= PAYLOAD_BYTES_MAX, "events are bounded far below");
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
+    header[..4].copy_from_slice(&length);
+    header[4..].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
 }
 
 /// Reads the record at the start of `bytes`.
@@ -260,6 +293,14 @@ mod tests {
             rest = &rest[length..];
         }
         assert_eq!(decode(rest), Frame::Incomplete);
+    }
+
+    #[test]
+    fn a_draft_becomes_an_opened_record() {
+        let [opened @ Record::Opened { call, shard, event }, ..] = records() else { unreachable!() };
+        let mut bytes = Vec::new();
+        opened.encode(&mut bytes);
+        assert_eq!(Draft::new(|out| out.extend_from_slice(event)).seal(call, shard), bytes);
     }
 
     #[test]

@@ -71,10 +71,12 @@ pub(crate) fn cut(folder: &Path, number: u64, bytes: u64) -> io::Result<()> {
     File::options().write(true).open(path(folder, number))?.set_len(bytes)
 }
 
-/// Removes a segment; one that is gone already is fine.
-pub(crate) fn remove(folder: &Path, number: u64) -> io::Result<()> {
+/// Removes a segment that is no longer needed; one that is gone already is fine.
+pub(crate) fn remove(folder: &Path, number: u64) {
     match fs::remove_file(path(folder, number)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(spool.segment = number, %error, "a segment that is no longer needed cannot be removed");
+        }
+        _ => {}
     }
 }

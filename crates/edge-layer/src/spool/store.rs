@@ -14,6 +14,18 @@ use super::{
     segment::{self, Segment},
 };
 
+/// Endings that wait are written when they are so many bytes, without waiting for the next call.
+const ENDINGS_BYTES_MAX: usize = 16 * 1024;
+
+/// Ended calls with their numbers, to be written together with what comes next: under load that is the beginning of
+/// another call, so that a call costs one write and not two.
+#[derive(Debug, Default)]
+struct Endings {
+    calls: Vec<Closed>,
+    /// Their records.
+    bytes: Vec<u8>,
+}
+
 /// The spool without its lock.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -23,14 +35,13 @@ pub(crate) struct Store {
     /// `None` after a write that could not be undone; the next one begins a new segment.
     current: Option<Segment>,
     next_segment: u64,
-    next_ordinal: u64,
     /// Lost, and not yet written down.
     unrecorded: BTreeMap<StreamId, Intervals>,
     /// A statement that is true once all its numbers are published, and the last one that came true.
     pending: Option<Clearance>,
     cleared: Option<Clearance>,
     stats: Stats,
-    buffer: Vec<u8>,
+    endings: Endings,
 }
 
 impl Store {
@@ -42,32 +53,87 @@ impl Store {
             limits,
             current: None,
             next_segment,
-            next_ordinal: 0,
             unrecorded: BTreeMap::new(),
             pending: None,
             cleared: None,
             stats: Stats::default(),
-            buffer: Vec::with_capacity(4096),
+            endings: Endings::default(),
         }
     }
 
-    pub(crate) fn opened(&mut self, shard: u16, event: &[u8]) -> (CallId, bool) {
-        let call = CallId { boot_epoch: self.folder.boot_epoch, ordinal: self.next_ordinal };
-        self.next_ordinal += 1;
-        let written = self.append(&[Record::Opened { call, shard, event }]);
-        (call, written.is_ok())
+    /// Writes a call's `Opened` record, and before it the endings that wait; false if that fails.
+    pub(crate) fn opened(&mut self, call: CallId, record: &[u8]) -> bool {
+        let mut records = mem::take(&mut self.endings.bytes);
+        let before = records.len();
+        records.extend_from_slice(record);
+        let written = self.append(&records);
+        records.truncate(if written.is_ok() { 0 } else { before });
+        self.endings.bytes = records;
+        let Ok((segment, offset)) = written else {
+            // Alone they may still fit.
+            self.flush();
+            return false;
+        };
+        self.settle(Some(segment));
+        self.ledger.opened(call, Place { segment, offset: offset + before as u64, length: record.len() });
+        true
     }
 
-    pub(crate) fn closed(&mut self, ticket: Ticket, ending: &Ending) {
+    /// Numbers the end of a call, to be written with what comes next or by [`Self::flush`]. True if it is the first
+    /// that waits for that.
+    pub(crate) fn closed(&mut self, ticket: Ticket, ending: &Ending) -> bool {
         let latency = ending.started.elapsed().as_micros();
         self.close(ticket, ending, u32::try_from(latency).unwrap_or(u32::MAX));
+        if self.endings.bytes.len() >= ENDINGS_BYTES_MAX {
+            self.flush();
+        }
+        self.endings.calls.len() == 1
+    }
+
+    /// Writes the endings that wait.
+    pub(crate) fn flush(&mut self) {
+        if self.endings.calls.is_empty() {
+            return;
+        }
+        let mut records = mem::take(&mut self.endings.bytes);
+        let written = self.append(&records);
+        records.clear();
+        self.endings.bytes = records;
+        self.settle(written.ok().map(|(segment, _)| segment));
+    }
+
+    /// The endings that waited are in a segment, or lost by number.
+    fn settle(&mut self, segment: Option<u64>) {
+        let mut calls = mem::take(&mut self.endings.calls);
+        for closed in calls.drain(..) {
+            if let Some(segment) = segment {
+                self.ledger.closed(segment, &closed);
+            } else {
+                self.lost(&closed);
+            }
+        }
+        self.endings.calls = calls;
+        if segment.is_some() && !self.unrecorded.is_empty() {
+            self.record_losses();
+        }
+    }
+
+    fn lost(&mut self, closed: &Closed) {
+        self.ledger.forget(closed.call);
+        self.unrecorded.entry(closed.stream).or_default().insert(closed.seq, closed.seq);
+    }
+
+    /// As a crash does; says how many endings are forgotten.
+    #[cfg(test)]
+    pub(crate) fn forget_endings(&mut self) -> usize {
+        mem::take(&mut self.endings).calls.len()
     }
 
     /// Ends a call that an earlier start left open.
     pub(crate) fn interrupt(&mut self, call: CallId, shard: u16) -> io::Result<()> {
         let stream = StreamId { boot_epoch: self.folder.boot_epoch, shard };
         let seq = self.ledger.assign(stream);
-        let ended = Closed {
+        let closed = Closed {
             call,
             stream,
             seq,
@@ -77,14 +143,18 @@ impl Store {
             response_bytes: 0,
             interrupted: true,
         };
-        self.append(&[Record::Closed(ended)])
+        let mut record = Vec::new();
+        Record::Closed(closed).encode(&mut record);
+        let (segment, _) = self.append(&record)?;
+        self.ledger.closed(segment, &closed);
+        Ok(())
     }
 
     fn close(&mut self, ticket: Ticket, ending: &Ending, latency_us: u32) {
         let Ticket { call, shard, unwritten } = ticket;
         let stream = StreamId { boot_epoch: self.folder.boot_epoch, shard };
         let seq = self.ledger.assign(stream);
-        let closed = Record::Closed(Closed {
+        let closed = Closed {
             call,
             stream,
             seq,
@@ -93,27 +163,28 @@ impl Store {
             request_bytes: ending.request_bytes,
             response_bytes: ending.response_bytes,
             interrupted: ending.interrupted,
-        });
-        let written = match &unwritten {
-            Some(event) => self.append(&[Record::Opened { call, shard, event }, closed]),
-            None => self.append(&[closed]),
         };
-        if written.is_err() {
-            self.ledger.forget(call);
-            self.unrecorded.entry(stream).or_default().insert(seq, seq);
-        } else if !self.unrecorded.is_empty() {
-            self.record_losses();
+        if unwritten.is_some_and(|record| !self.opened(call, &record)) {
+            self.lost(&closed);
+            return;
         }
+        Record::Closed(closed).encode(&mut self.endings.bytes);
+        self.endings.calls.push(closed);
     }
 
-    pub(crate) fn commit(&mut self, stream: StreamId, committed: &Intervals) {
+    /// ClickHouse has these events. Returns the segments that are not needed any more, oldest first; to be removed
+    /// without the lock, since a large file takes its time.
+    pub(crate) fn commit(&mut self, stream: StreamId, committed: &Intervals) -> Vec<u64> {
         self.ledger.commit(stream, committed);
+        let mut needless = Vec::new();
         while let Oldest::Free(number, running) = self.ledger.oldest() {
             if running.into_iter().any(|(call, place)| self.carry(call, place).is_err()) {
-                return;
+                break;
             }
-            self.remove(number);
+            self.ledger.remove(number, self.folder.boot_epoch);
+            needless.push(number);
         }
+        needless
     }
 
     pub(crate) fn clearance(&mut self) -> Option<Clearance> {
@@ -156,7 +227,10 @@ impl Store {
     /// Writes down events that will never come.
     pub(crate) fn lose(&mut self, stream: StreamId, lost: &Intervals) -> io::Result<()> {
         for (first_seq, last_seq) in lost.runs() {
-            self.write(&[Record::Lost { stream, first_seq, last_seq }])?;
+            let mut record = Vec::new();
+            Record::Lost { stream, first_seq, last_seq }.encode(&mut record);
+            let (segment, _) = self.write(&record)?;
+            self.stats.lost_events += self.ledger.lost(segment, stream, first_seq, last_seq);
         }
         Ok(())
     }
@@ -170,7 +244,7 @@ impl Store {
     }
 
     /// Writes records where there is room for them; makes room by dropping the oldest events.
-    fn append(&mut self, records: &[Record<'_>]) -> io::Result<()> {
+    fn append(&mut self, records: &[u8]) -> io::Result<(u64, u64)> {
         while self.ledger.bytes() >= self.limits.bytes_max && self.drop_oldest()? {}
         self.write(records)
     }
@@ -188,7 +262,8 @@ impl Store {
                 self.ledger.forget(call);
             }
         }
-        self.remove(number);
+        self.ledger.remove(number, self.folder.boot_epoch);
+        segment::remove(&self.folder.path, number);
         let events = self.stats.lost_events - before;
         if events > 0 {
             tracing::error!(
@@ -203,50 +278,13 @@ impl Store {
     /// Writes a running call's record again, into the newest segment, so that its own can go.
     fn carry(&mut self, call: CallId, place: Place) -> io::Result<()> {
         let bytes = segment::read(&self.folder.path, place.segment, place.offset, place.length)?;
-        let (segment, offset) = self.write_bytes(&bytes)?;
+        let (segment, offset) = self.write(&bytes)?;
         self.ledger.opened(call, Place { segment, offset, length: bytes.len() });
         Ok(())
     }
 
-    fn remove(&mut self, number: u64) {
-        self.ledger.remove(number, self.folder.boot_epoch);
-        if let Err(error) = segment::remove(&self.folder.path, number) {
-            tracing::warn!(spool.segment = number, %error, "a segment that is no longer needed cannot be removed");
-        }
-    }
-
-    /// Writes records with one write and takes them into the account.
-    fn write(&mut self, records: &[Record<'_>]) -> io::Result<()> {
-        let mut bytes = mem::take(&mut self.buffer);
-        bytes.clear();
-        let mut ends = [0; 2];
-        for (record, end) in records.iter().zip(&mut ends) {
-            record.encode(&mut bytes);
-            *end = bytes.len();
-        }
-        let written = self.write_bytes(&bytes);
-        self.buffer = bytes;
-        let (segment, start) = written?;
-        let mut from = 0;
-        for (record, end) in records.iter().zip(ends) {
-            match *record {
-                Record::Opened { call, .. } => {
-                    let place = Place { segment, offset: start + from as u64, length: end - from };
-                    self.ledger.opened(call, place);
-                }
-                Record::Closed(ref closed) => {
-                    self.ledger.closed(segment, closed);
-                }
-                Record::Lost { stream, first_seq, last_seq } => {
-                    self.stats.lost_events += self.ledger.lost(segment, stream, first_seq, last_seq);
-                }
-            }
-            from = end;
-        }
-        Ok(())
-    }
-
-    fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<(u64, u64)> {
+    /// Writes whole records with one write; says where they begin.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<(u64, u64)> {
         let written = self.try_write(bytes);
         match &written {
             Ok(_) if self.stats.failing.take().is_some() => tracing::info!("the spool can be written again"),
@@ -279,5 +317,11 @@ impl Store {
         let offset = current.append(bytes)?;
         self.ledger.resize(current.number, current.bytes);
         Ok((current.number, offset))
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.flush();
     }
 }

@@ -11,12 +11,15 @@ use proptest::{prelude::*, sample::Index};
 use prost::Message as _;
 use proto::events as pb;
 
-use super::{Ending, Item, Limits, Reader, Spool, Ticket, intervals::Intervals, record::StreamId, segment};
+use super::{
+    Draft, Ending, Item, Limits, Reader, Spool, Ticket, intervals::Intervals, record::StreamId, segment,
+};
 
 const ROOMY: Limits = Limits { bytes_max: 1 << 30, segment_bytes_max: 600 };
 
-fn event(number: u64) -> Vec<u8> {
-    pb::RequestEvent { path: number.to_string(), status_code: 200, ..Default::default() }.encode_to_vec()
+fn event(number: u64) -> Draft {
+    let event = pb::RequestEvent { path: number.to_string(), status_code: 200, ..Default::default() };
+    Draft::new(|out| event.encode(out).unwrap())
 }
 
 fn ending(number: u64) -> Ending {
@@ -72,6 +75,8 @@ struct Model {
     /// Every call whose `opened` is on the disk, and whether it ended by itself.
     opened: BTreeMap<u64, bool>,
     next: u64,
+    /// In the order in which they ended.
+    ended: Vec<u64>,
     /// What the stream has: by identity, which call.
     delivered: BTreeMap<(StreamId, u64), pb::RequestEvent>,
 }
@@ -87,6 +92,7 @@ impl Model {
             running: Vec::new(),
             opened: BTreeMap::new(),
             next: 0,
+            ended: Vec::new(),
             delivered: BTreeMap::new(),
         }
     }
@@ -111,11 +117,18 @@ impl Model {
         let (number, ticket) = self.running.swap_remove(call.index(self.running.len()));
         self.spool().closed(ticket, &ending(number));
         self.opened.insert(number, true);
+        self.ended.push(number);
         Some(number)
     }
 
+    /// What was not written yet is gone.
     fn kill(&mut self) {
-        self.spool = None;
+        if let Some(spool) = self.spool.take() {
+            let forgotten = spool.store().forget_endings();
+            for number in self.ended.split_off(self.ended.len() - forgotten) {
+                self.opened.insert(number, false);
+            }
+        }
         self.running.clear();
         self.reader = Reader::default();
         self.spool = Some(Spool::open(self.folder.path(), ROOMY).unwrap());
@@ -123,8 +136,10 @@ impl Model {
 
     /// Does `write`, then cuts its bytes off from some point on. True if anything was cut.
     fn torn(&mut self, cut: &Index, write: impl FnOnce(&mut Self)) -> bool {
+        self.spool().flush();
         let before = newest(self.folder.path());
         write(self);
+        self.spool().flush();
         let after = newest(self.folder.path());
         let from = if before.0 == after.0 { before.1 } else { 0 };
         let keep = from + cut.index(usize::try_from(after.1 - from + 1).unwrap()) as u64;
@@ -138,8 +153,9 @@ impl Model {
         for item in items {
             let Item::Event { stream, seq, event } = item else { panic!("nothing is lost: {item:?}") };
             self.spool().publish(stream, seq, seq);
-            if let Some(other) = self.delivered.insert((stream, seq), (*event).clone()) {
-                assert_eq!(other, *event, "{stream:?} {seq} names two events");
+            let event = pb::RequestEvent::decode(event.as_slice()).unwrap();
+            if let Some(other) = self.delivered.insert((stream, seq), event.clone()) {
+                assert_eq!(other, event, "{stream:?} {seq} names two events");
             }
         }
     }
@@ -232,6 +248,7 @@ fn a_long_call_pins_nothing() {
         assert_eq!(number, call);
         model.spool().closed(ticket, &ending(call));
         model.opened.insert(call, true);
+        model.ended.push(call);
         model.deliver(usize::MAX);
         model.commit();
         assert!(segment::list(model.folder.path()).unwrap().len() <= 2);
@@ -240,6 +257,8 @@ fn a_long_call_pins_nothing() {
     assert_eq!(number, long);
     model.spool().closed(ticket, &ending(long));
     model.opened.insert(long, true);
+    model.ended.push(long);
+    model.spool().flush();
     model.check();
 }
 
@@ -249,7 +268,7 @@ fn read_all(spool: &Spool) -> (BTreeMap<u64, String>, Intervals) {
     for item in Reader::default().read(spool, usize::MAX).unwrap().0 {
         match item {
             Item::Event { seq, event, .. } => {
-                events.insert(seq, event.path);
+                events.insert(seq, pb::RequestEvent::decode(event.as_slice()).unwrap().path);
             }
             Item::Lost { first_seq, last_seq, .. } => lost.insert(first_seq, last_seq),
         }
@@ -302,12 +321,14 @@ fn a_disk_that_fails_costs_numbers_and_never_the_call() {
     spool.closed(half, &ending(2));
     let late = spool.opened(0, event(3));
     spool.closed(spool.opened(0, event(4)), &ending(4));
+    spool.flush();
     assert!(spool.stats().failing.is_some());
     assert_eq!(spool.stats().lost_events, 2);
     let before = spool.clearance();
     fs::rename(&aside, folder.path()).unwrap();
     // A call whose first record failed is whole if its last one does not.
     spool.closed(late, &ending(3));
+    spool.flush();
     assert_eq!(spool.stats().failing, None);
     let (events, lost) = read_all(&spool);
     assert_eq!(events.into_iter().collect::<Vec<_>>(), [(1, "1".to_owned()), (4, "3".to_owned())]);
@@ -339,6 +360,44 @@ fn a_statement_is_made_only_when_it_is_true() {
     assert_eq!(spool.clearance().unwrap().positions, [(stream, 3)]);
     spool.forget_published();
     assert_eq!(spool.clearance().unwrap().positions, [(stream, 3)], "what was true stays true");
+}
+
+#[test]
+fn an_end_is_written_with_the_next_call_or_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path(), ROOMY).unwrap();
+    let first = spool.opened(0, event(1));
+    let opened = newest(folder.path());
+    spool.closed(first, &ending(1));
+    assert_eq!(newest(folder.path()), opened, "it waits");
+    let second = spool.opened(0, event(2));
+    let both = newest(folder.path());
+    assert!(both.1 > 2 * opened.1, "one write for both");
+    spool.closed(second, &ending(2));
+    assert_eq!(read_all(&spool).0.len(), 2, "whoever reads sees all that ended");
+    assert!(newest(folder.path()).1 > both.1);
+    spool.closed(spool.opened(0, event(3)), &ending(3));
+    drop(spool);
+    let events = read_all(&Spool::open(folder.path(), ROOMY).unwrap()).0;
+    assert_eq!(events.len(), 3, "a spool that is put down forgets nothing");
+}
+
+#[tokio::test]
+async fn an_end_does_not_wait_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path(), ROOMY).unwrap();
+    let call = spool.opened(0, event(1));
+    let opened = newest(folder.path());
+    spool.closed(call, &ending(1));
+    let is_written = async {
+        while newest(folder.path()) == opened {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = spool.flush_for_ever() => {}
+        () = is_written => {}
+    }
 }
 
 #[test]

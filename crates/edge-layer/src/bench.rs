@@ -1,0 +1,172 @@
+//! The steps of a request's path one by one, for benches: on a full table and on a real spool. Hidden, and no part
+//! of what the layer promises.
+
+use std::{convert::Infallible, future::ready, hint::black_box, path::Path, sync::Arc, time::Instant};
+
+use domain::{Environment, KeyId, KeyState, Origin, RequestId, Secret, SecretId, WorkspaceId};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use time::OffsetDateTime;
+use tower::{Layer as _, Service as _, service_fn};
+
+use crate::{
+    capture::{Call, Recorder},
+    credential,
+    feed::FeedState,
+    key_table::{KeyEntry, KeyTable},
+    layer::{Arrival, EdgeLayer, Shared},
+    metrics::Metrics,
+    network,
+    route::Routes,
+    scopes::RequiredScopes,
+    spool::{Limits, Spool},
+    verdict::{Asked, Verdict, decide},
+};
+
+/// How long the keys of a bench are current.
+const FEED_LOST_AFTER: std::time::Duration = std::time::Duration::from_secs(86_400);
+/// As many as an edge has by default.
+const SHARDS: u16 = 4;
+/// Room of a bench's spool, in bytes; what is older goes.
+const LIMITS: Limits = Limits { bytes_max: 256 << 20, segment_bytes_max: 8 << 20 };
+
+/// A table full of keys, and requests with secrets that are in it or not.
+pub struct Verifying {
+    table: KeyTable,
+    feed: FeedState,
+    secrets: Vec<Secret>,
+}
+
+impl Verifying {
+    /// A table of so many keys.
+    #[must_use]
+    pub fn new(keys: usize) -> Self {
+        let secrets: Vec<Secret> = (0..keys).map(|_| Secret::generate(Environment::Live)).collect();
+        let table = KeyTable::default();
+        table.merge(secrets.iter().map(|secret| (secret.hash(), entry())));
+        let feed = FeedState::new(FEED_LOST_AFTER);
+        feed.is_current_at(tokio::time::Instant::now());
+        Self { table, feed, secrets }
+    }
+
+    /// The headers of a request with a secret of the table; neighbouring numbers are far from each other in it.
+    #[must_use]
+    pub fn hit(&self, number: usize) -> HeaderMap {
+        let at = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % self.secrets.len();
+        headers(&self.secrets[at])
+    }
+
+    /// The headers of a request with a well-formed secret that no key has.
+    #[must_use]
+    pub fn miss(&self) -> HeaderMap {
+        headers(&Secret::generate(Environment::Live))
+    }
+
+    /// Whether a call is admitted: parse, checksum, hash, lookup, verdict.
+    #[must_use]
+    pub fn verify(&self, headers: &HeaderMap) -> bool {
+        let Ok(hash) = credential::extract(headers) else { return false };
+        let peer = Some([127, 0, 0, 1].into());
+        let asked =
+            Asked { at: OffsetDateTime::now_utc(), client: network::client(peer, headers, &[]), scope: None };
+        matches!(decide(self.table.get(&hash), self.feed.feed(), asked), Verdict::Admit(_))
+    }
+}
+
+/// Calls that are written down.
+pub struct Capturing {
+    shared: Arc<Shared>,
+    entry: KeyEntry,
+    secret: Secret,
+}
+
+impl Capturing {
+    /// A spool in `folder`.
+    ///
+    /// # Panics
+    /// If the folder can not be used.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        let spool = Arc::new(Spool::open(folder, LIMITS).expect("the folder can be used"));
+        let (feed, table) = (Arc::new(FeedState::new(FEED_LOST_AFTER)), Arc::<KeyTable>::default());
+        let (secret, entry) = (Secret::generate(Environment::Live), entry());
+        table.merge([(secret.hash(), entry.clone())]);
+        feed.is_current_at(tokio::time::Instant::now());
+        let recorder = Recorder {
+            metrics: Metrics::new(&spool, &feed),
+            spool,
+            shards: SHARDS,
+            is_cutting: false.into(),
+        };
+        let shared = Shared {
+            table,
+            feed,
+            recorder: Arc::new(recorder),
+            routes: Routes::default(),
+            region: "eu-1".into(),
+            required_scopes: RequiredScopes::default(),
+            trusted_proxies: Vec::new(),
+        };
+        Self { shared: Arc::new(shared), entry, secret }
+    }
+
+    /// A request as wrk sends it, with what a tracing client adds.
+    #[must_use]
+    pub fn request(&self, number: usize) -> Request<()> {
+        let mut request =
+            Request::get(format!("/v1/orders/{number}/items")).body(()).expect("a good address");
+        *request.headers_mut() = headers(&self.secret);
+        let trace = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        request.headers_mut().insert("traceparent", trace);
+        request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("acme-orders/4.2 (linux)"));
+        request
+    }
+
+    /// A whole call as the layer records it: its event before the answer, its end after.
+    pub fn record(&self, request: &Request<()>) {
+        let arrival =
+            Arrival { started: Instant::now(), at: OffsetDateTime::now_utc(), id: RequestId::generate() };
+        let client = network::client(Some([127, 0, 0, 1].into()), request.headers(), &[]);
+        let event = self.shared.event(request, &self.entry, client, arrival);
+        let call = Call::begin(self.shared.recorder.clone(), event, arrival.started);
+        call.answered(200, Origin::Upstream, None);
+        drop(black_box(call));
+    }
+
+    /// A call through the whole layer, to a service that answers at once. Returns the answer's status.
+    ///
+    /// # Panics
+    /// If the layer waits for anything.
+    #[must_use]
+    pub fn call(&self, request: Request<()>) -> StatusCode {
+        let inner = service_fn(|_| ready(Ok::<_, Infallible>(Response::new(Full::from("ok")))));
+        let mut service = EdgeLayer(self.shared.clone()).layer(inner);
+        let answer = service.call(request).now_or_never().expect("nothing is waited for");
+        let (head, body) = answer.unwrap_or_else(|never| match never {}).into_parts();
+        let body = body.collect().now_or_never().expect("the body is there");
+        drop(black_box(body));
+        head.status
+    }
+}
+
+fn entry() -> KeyEntry {
+    KeyEntry {
+        workspace_id: WorkspaceId::generate(),
+        key_id: KeyId::generate(),
+        secret_id: SecretId::generate(),
+        version: 1,
+        feed_version: 1,
+        state: KeyState::Active,
+        policy: None,
+    }
+}
+
+fn headers(secret: &Secret) -> HeaderMap {
+    let bearer = HeaderValue::try_from(format!("Bearer {}", secret.reveal())).expect("a secret is ASCII");
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::HOST, HeaderValue::from_static("api.example.com"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+    headers.insert(header::AUTHORIZATION, bearer);
+    headers
+}

@@ -1,0 +1,38 @@
+//! Measures the edge beside nginx and beside itself without verification, in one run on one machine. Prints progress
+//! to the standard error and one JSON object as its last line. Asserts no time.
+//!
+//! `bench-edge plain ADDR URL` is the plain proxy, a process of its own so that its time can be told.
+
+mod api_key;
+mod figures;
+mod latency;
+mod nginx;
+mod plain;
+mod saturation;
+mod servers;
+mod steady;
+mod steps;
+mod wrk;
+
+use std::io::Write as _;
+
+// As the edge has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, addr, upstream] = arguments.as_slice()
+        && command == "plain"
+    {
+        return plain::serve(addr.parse()?, &upstream.parse()?).await;
+    }
+    let figures = figures::Figures::default();
+    steps::measure(&figures)?;
+    let servers = servers::Servers::start().await?;
+    let rate = saturation::measure(&servers, &figures).await? / 2.0;
+    latency::measure(&servers, &figures, rate)?;
+    servers.check_exact(&figures).await?;
+    Ok(writeln!(std::io::stdout(), "{}", figures.json())?)
+}
