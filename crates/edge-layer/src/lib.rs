@@ -41,6 +41,7 @@ mod fill;
 mod heartbeat;
 mod key_table;
 mod layer;
+mod limit;
 mod link;
 mod metrics;
 mod network;

@@ -24,6 +24,7 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/0002_request_events.sql"),
     },
     Migration { version: 3, name: "watermarks", sql: include_str!("../migrations/0003_watermarks.sql") },
+    Migration { version: 4, name: "limits", sql: include_str!("../migrations/0004_limits.sql") },
 ];
 
 impl Migration {
