@@ -158,7 +158,7 @@ impl Shared {
         checked.iter().for_each(|checked| checked.record(&mut event));
         let call = Call::begin(self.recorder.clone(), event, arrival.started);
         let mut answer = match denial {
-            Some(denial) => Answer::refusal(denial, arrival.id),
+            Some(denial) => Answer::refusal(denial, arrival.id, checked.as_ref().map(Checked::name)),
             None => {
                 prepare(&mut request, &entry, &call, arrival.id);
                 let request = request.map(|body| RequestBody::new(body, call.counters()));
@@ -229,8 +229,8 @@ struct Answer<O> {
 }
 
 impl<O> Answer<O> {
-    fn refusal(denial: Denial, id: RequestId) -> Self {
-        let response = Problem::Denied(denial).response(id).map(Either::Right);
+    fn refusal(denial: Denial, id: RequestId, limit: Option<&str>) -> Self {
+        let response = Problem::Denied(denial).response_naming(id, limit).map(Either::Right);
         Self { response, origin: Origin::Edge, denial: Some(denial) }
     }
 

@@ -11,6 +11,7 @@ mod counts;
 mod deletion;
 mod drain;
 mod erasure;
+mod limits;
 mod outages;
 mod rotation;
 mod stack;

@@ -37,13 +37,15 @@ struct Edge {
     is_cut_off: bool,
 }
 
+/// Arrival, receiver, sender and its start, what it tells.
+type Message = (Tick, usize, (u32, u32), Vec<pb::LimitUse>);
+
 struct World {
     edges: Vec<Edge>,
     limits: Box<KeyLimits>,
     key: KeyId,
     dice: Dice,
-    /// Arrival, receiver, sender and its start, what it tells.
-    wire: Vec<(Tick, usize, (u32, u32), Vec<pb::LimitUse>)>,
+    wire: Vec<Message>,
     /// Of a hundred messages.
     lost: u64,
     repeated: u64,
@@ -86,7 +88,7 @@ impl World {
             self.deliver();
             for from in 0..self.edges.len() {
                 // Edges tell at moments of their own.
-                if (self.now + from as u64 * 7 * MS) % PAUSE == 0 && !self.edges[from].is_cut_off {
+                if (self.now + from as u64 * 7 * MS).is_multiple_of(PAUSE) && !self.edges[from].is_cut_off {
                     let edge = &mut self.edges[from];
                     let uses = edge.table.untold(&mut edge.cursor, 1_000, self.now + edge.skew);
                     self.send(from, &uses);
@@ -125,9 +127,9 @@ impl World {
     fn deliver(&mut self) {
         let now = self.now;
         let others = self.edges.len() as u64 - 1;
-        let (due, later) = std::mem::take(&mut self.wire).into_iter().partition(|(at, ..)| *at <= now);
+        let (due, later): (Vec<Message>, _) =
+            std::mem::take(&mut self.wire).into_iter().partition(|(at, ..)| *at <= now);
         self.wire = later;
-        let due: Vec<(Tick, usize, (u32, u32), Vec<pb::LimitUse>)> = due;
         for (_, to, sender, uses) in due {
             let edge = &self.edges[to];
             for told in uses.iter().filter(|_| !edge.is_cut_off) {

@@ -71,6 +71,11 @@ impl Checked<'_> {
         (self.standing.retry_after_s > 0).then_some(Denial::RateLimited)
     }
 
+    /// The limit that refused, or else the one with the fewest calls left.
+    pub(crate) fn name(&self) -> &str {
+        self.limits.limits.get(self.standing.nth).map_or("", |limit| &limit.name)
+    }
+
     /// Writes down which limit it was.
     pub(crate) fn record(&self, event: &mut RequestEvent) {
         let Some(limit) = self.limits.limits.get(self.standing.nth) else { return };

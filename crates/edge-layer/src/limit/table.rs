@@ -265,10 +265,11 @@ impl Entry {
         let mut meters = Vec::with_capacity(limits.len());
         for limit in limits {
             let at = known.iter().position(|meter| meter.limit == limit.id);
-            let mut meter = at.map(|at| known.swap_remove(at)).unwrap_or_else(|| {
+            let fresh = || {
                 *series += 1;
                 Meter::new(limit.id, limit.rate, *series)
-            });
+            };
+            let mut meter = at.map_or_else(fresh, |at| known.swap_remove(at));
             if !meter.is_of(limit) {
                 meter.change(limit, now);
             }
