@@ -224,7 +224,9 @@ pub(crate) async fn run(client: Client, limits: Arc<RateLimits>) -> Result<(), a
 /// Tells what is left when the edge stops.
 pub(crate) async fn farewell(client: &Client, limits: &RateLimits) {
     let last = async {
-        tell(client, limits, Vec::new(), false).await?;
+        while limits.table.is_untold() {
+            tell(client, limits, Vec::new(), false).await?;
+        }
         client.flush().await?;
         Ok::<_, async_nats::Error>(())
     };

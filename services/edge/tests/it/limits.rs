@@ -12,14 +12,16 @@ use std::{
 use bytes::Bytes;
 use domain::Denial;
 use edge_layer::{Edge, RequestBody};
+use futures_util::StreamExt as _;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Empty, Full};
 use parts::eventually;
-use proto::events as pb;
+use prost::Message as _;
+use proto::{events as pb, nats::LIMIT_GOSSIP_SUBJECT};
 use tokio::task::JoinSet;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use crate::world::{EdgeProcess, Key, World, echo, feed_keys, get, json, send, serve, until_known};
+use crate::world::{EdgeProcess, Key, PATIENCE, World, echo, feed_keys, get, json, send, serve, until_known};
 
 fn limit(name: &str, requests: u64, window_s: u32) -> pb::RateLimit {
     pb::RateLimit { name: name.into(), requests, window_s }
@@ -198,6 +200,54 @@ async fn edges_share_what_is_used_and_say_if_they_cannot() {
     eventually("it knows of every call", async || knows_all(&three).await).await;
     let left = 100 - used.load(Relaxed);
     assert_eq!(admitted(&three, &key, 100).await, left);
+}
+
+#[tokio::test]
+async fn what_is_lost_between_edges_is_asked_for() {
+    let world = World::start().await;
+    let key = world.limited_key(&[limit("day", 100, 86_400)]).await;
+    let edge = EdgeProcess::start(&world, serve(echo()).await, &[]).await;
+    assert_eq!(admitted(&edge, &key, 3).await, 3);
+    let client = async_nats::connect(world.nats.url()).await.unwrap();
+    let mut heard = client.subscribe(LIMIT_GOSSIP_SUBJECT).await.unwrap();
+    let stranger = domain::EdgeId::generate().to_string();
+    let say = async |sequence: u64, asks: &[&str], uses: Vec<pb::LimitUse>| {
+        let asks = asks.iter().map(|&asked| asked.to_owned()).collect();
+        let message = pb::LimitGossip { edge_id: stranger.clone(), boot_epoch: 1, sequence, asks, uses };
+        client.publish(LIMIT_GOSSIP_SUBJECT, message.encode_to_vec().into()).await.unwrap();
+    };
+    let mut until = async |wanted: &dyn Fn(&pb::LimitGossip) -> bool| {
+        let said = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let said = pb::LimitGossip::decode(heard.next().await.unwrap().payload).unwrap();
+                if said.edge_id != stranger && wanted(&said) {
+                    return said;
+                }
+            }
+        });
+        said.await.unwrap()
+    };
+    // Whoever asks is told everything.
+    say(1, &["*"], Vec::new()).await;
+    let said = until(&|said| !said.uses.is_empty()).await;
+    let used = &said.uses[0];
+    assert_eq!(
+        (used.key_id.as_slice(), used.count, used.requests),
+        (key.key_id.as_bytes().as_slice(), 3, 100)
+    );
+    // The second message is lost, and what it told is in the third.
+    let told =
+        |count, fresh| pb::LimitUse { series: 1, count, fresh, used_milli: count * 1_000, ..used.clone() };
+    say(3, &[], vec![told(20, 5)]).await;
+    until(&|said| said.asks.contains(&stranger)).await;
+    say(4, &[], vec![told(40, 0)]).await;
+    // What cannot be read is counted, and harms nobody.
+    client.publish(LIMIT_GOSSIP_SUBJECT, Bytes::from_static(&[255, 1])).await.unwrap();
+    until_metric(&edge, "keymeter_edge_limit_uses_refused_total", 1.0).await;
+    assert!((metric(&edge, "keymeter_edge_limit_gaps_total").await - 1.0).abs() < 0.5);
+    // The 15 that the stranger knew of may be our 3 and others, so the greater counts; then come 5, 20, and this call.
+    let state = call(&edge, &key).await.1[1].clone();
+    assert!(state.starts_with("\"day\";r=59;"), "{state}");
 }
 
 /// An edge inside of this process before a service that only counts.
