@@ -13,6 +13,7 @@ use std::{
 
 use domain::KeyId;
 use proto::events as pb;
+use smallvec::SmallVec;
 
 use super::{
     meter::{Meter, Tick, Told},
@@ -52,8 +53,9 @@ struct Keys {
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// First those of the key's limits, in their order.
-    meters: Box<[Meter]>,
+    /// First those of the key's limits, in their order. The one that most keys have lies in the table itself: with a
+    /// million keys each other place in memory that a call looks at costs as much as all the rest.
+    meters: SmallVec<[Meter; 1]>,
     is_untold: bool,
     is_unsaved: bool,
 }
@@ -237,9 +239,7 @@ impl Keys {
             None if entry.meters.len() >= 2 * LIMITS_MAX => return None,
             None => {
                 self.series += 1;
-                let mut meters = std::mem::take(&mut entry.meters).into_vec();
-                meters.push(Meter::new(of.limit, of.rate, self.series));
-                entry.meters = meters.into();
+                entry.meters.push(Meter::new(of.limit, of.rate, self.series));
                 entry.meters.len() - 1
             }
         };
@@ -261,8 +261,8 @@ impl Entry {
         if is_aligned {
             return;
         }
-        let mut known = std::mem::take(&mut self.meters).into_vec();
-        let mut meters = Vec::with_capacity(limits.len());
+        let mut known = std::mem::take(&mut self.meters);
+        let mut meters = SmallVec::with_capacity(limits.len());
         for limit in limits {
             let at = known.iter().position(|meter| meter.limit == limit.id);
             let fresh = || {
@@ -276,7 +276,7 @@ impl Entry {
             meters.push(meter);
         }
         meters.extend(known.into_iter().filter(|meter| meter.used(now) > 0).take(LIMITS_MAX));
-        self.meters = meters.into();
+        self.meters = meters;
     }
 
     fn empty_at(&self) -> Tick {
