@@ -145,6 +145,15 @@ impl World {
         self.send(from, &all);
     }
 
+    /// What each edge knows to be used, in thousandths of a call.
+    fn views(&self) -> Vec<u64> {
+        let view = |edge: &Edge| -> u64 {
+            let uses = (0..SHARDS).flat_map(|shard| edge.table.all(shard, self.now + edge.skew));
+            uses.map(|told| told.used_milli).sum()
+        };
+        self.edges.iter().map(view).collect()
+    }
+
     fn admitted(&self, from: Tick, to: Tick) -> u64 {
         let within = |at: &&Tick| (from..to).contains(*at);
         self.edges.iter().map(|edge| edge.admitted.iter().filter(within).count() as u64).sum()
@@ -167,6 +176,13 @@ fn check(requests: u64, window_s: u32, bound: f64, lost: u64, repeated: u64) {
     assert!(counts.iter().all(|count| off(*count, requests) <= most), "{counts:?} of {requests}");
     let sum = counts.iter().sum();
     assert!(off(sum, requests * (windows - 1)) <= most, "{sum} in all: {counts:?}");
+    // None counts what the others do not: it would refuse its clients while they admit theirs.
+    (world.lost, world.repeated) = (0, 0);
+    (0..3).for_each(|edge| world.announce(edge));
+    world.run(100 * MS, 0);
+    let views = world.views();
+    let apart = views.iter().max().unwrap() - views.iter().min().unwrap();
+    assert!(apart as f64 <= most * 1_000.0, "{views:?}");
 }
 
 #[test]
