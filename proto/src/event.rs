@@ -52,6 +52,8 @@ impl From<&RequestEvent> for pb::RequestEvent {
             region: event.region.clone(),
             trace_id: if event.trace_id == [0; 16] { Vec::new() } else { event.trace_id.to_vec() },
             interrupted: event.interrupted,
+            limit_window_s: event.limit_window_s,
+            limit_remaining: event.limit_remaining,
         }
     }
 }
@@ -97,6 +99,8 @@ impl TryFrom<pb::RequestEvent> for RequestEvent {
                 bytes => bytes.try_into().map_err(|_| EventError::Field("trace_id"))?,
             },
             interrupted: event.interrupted,
+            limit_window_s: event.limit_window_s,
+            limit_remaining: event.limit_remaining,
         })
     }
 }
@@ -175,7 +179,9 @@ mod tests {
             status_code: 401,
             origin: Origin::Edge,
             denial: Some(Denial::Deleted),
-            limit_name: String::new(),
+            limit_name: "minute".into(),
+            limit_window_s: 60,
+            limit_remaining: 7,
             latency_us: 12,
             request_bytes: 3,
             response_bytes: 4,

@@ -86,6 +86,8 @@ pub fn signed_bytes(purpose: &str, message: &[u8]) -> Vec<u8> {
 
 /// Subject of core NATS with `FeedAck`.
 pub const FEED_ACKS_SUBJECT: &str = "feed_acks";
+/// Subject of core NATS with `LimitGossip`.
+pub const LIMIT_GOSSIP_SUBJECT: &str = "limit_gossip";
 /// Bucket from a workspace's id to `Erasure`; keys or ingest creates it, whichever comes first.
 pub const ERASURES_BUCKET: &str = "erasures";
 

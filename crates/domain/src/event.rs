@@ -40,6 +40,10 @@ pub struct RequestEvent {
     pub denial: Option<Denial>,
     /// The limit that refused; empty if none did.
     pub limit_name: String,
+    /// Window of that limit, or, of an admitted call, of the limit with the fewest calls left; 0 if none was asked.
+    pub limit_window_s: u32,
+    /// How many more calls that limit admitted right after this one; 0 if it refused.
+    pub limit_remaining: u64,
     /// From the request's first byte to the answer's last, in microseconds.
     pub latency_us: u32,
     /// Body bytes received from the client.

@@ -18,6 +18,7 @@ use crate::{
     heartbeat,
     key_table::KeyTable,
     layer::{EdgeLayer, Shared},
+    limit::{self, RateLimits},
     link::Link,
     metrics::Metrics,
     network::Network,
@@ -80,6 +81,8 @@ pub struct Status {
     pub feed: Feed,
     /// Why the spool cannot be written; `None` if it can.
     pub spool: Option<String>,
+    /// Rate limits are counted together with all edges; else this edge counts alone.
+    pub limits_shared: bool,
 }
 
 /// A running edge. End it with [`Self::close`]; dropped, it stops at once and the spool keeps what was not sent.
@@ -102,19 +105,26 @@ impl Edge {
         let bytes_max = settings.spool_bytes_max;
         let limits = Limits { bytes_max, segment_bytes_max: SEGMENT_BYTES_MAX.min(bytes_max / SEGMENTS_MIN) };
         let spool_dir = settings.spool_dir;
-        let opened = tokio::task::spawn_blocking(move || Spool::open(&spool_dir, limits)).await;
-        let spool = Arc::new(opened.expect("opening a spool does not panic")?);
+        let open = move || {
+            let spool = Spool::open(&spool_dir, limits)?;
+            let limits = RateLimits::open(&spool_dir, spool.edge_id(), spool.boot_epoch())
+                .map_err(|source| spool::OpenError::Io { path: spool_dir, source })?;
+            Ok::<_, StartError>((Arc::new(spool), Arc::new(limits)))
+        };
+        let (spool, limits) =
+            tokio::task::spawn_blocking(open).await.expect("opening a spool does not panic")?;
         let feed = Arc::new(FeedState::new(settings.feed_lost_after));
         let link = Link::connect(&settings.nats_url, format!("keymeter {}", spool.edge_id())).await?;
         let recorder = Recorder {
             spool: spool.clone(),
-            metrics: Metrics::new(&spool, &feed),
+            metrics: Metrics::new(&spool, &feed, &limits),
             shards: settings.shards,
             is_cutting: AtomicBool::new(false),
         };
         let shared = Arc::new(Shared {
             table: Arc::new(KeyTable::default()),
             feed,
+            limits,
             recorder: Arc::new(recorder),
             routes: Routes::default(),
             region: settings.region,
@@ -135,7 +145,12 @@ impl Edge {
     /// What there is and what is missing.
     #[must_use]
     pub fn status(&self) -> Status {
-        Status { nats: self.link.is_up(), feed: self.shared.feed.feed(), spool: self.spool.stats().failing }
+        Status {
+            nats: self.link.is_up(),
+            feed: self.shared.feed.feed(),
+            spool: self.spool.stats().failing,
+            limits_shared: self.shared.limits.is_shared(),
+        }
     }
 
     /// The edge's id, `edge_` and 26 characters.
@@ -156,6 +171,9 @@ impl Edge {
         let published = self.wait(within, Spool::is_published).await;
         let committed = published && self.wait(within, Spool::is_committed).await;
         self.stop.cancel();
+        if self.link.is_up() {
+            limit::farewell(&self.link.jetstream.client(), &self.shared.limits).await;
+        }
         while self.tasks.join_next().await.is_some() {}
         self.spool.flush();
         if !published {
@@ -227,5 +245,13 @@ impl Edge {
             let work = |jetstream| heartbeat::run(jetstream, spool.clone(), feed.clone());
             link.on_each_connection("write heartbeats", &stop, work).await;
         });
+
+        let (link, stop, limits) = (self.link.clone(), self.stop.clone(), self.shared.limits.clone());
+        self.tasks.spawn(async move {
+            let work =
+                |jetstream: async_nats::jetstream::Context| limit::gossip(jetstream.client(), limits.clone());
+            link.on_each_connection("tell other edges of rate limits", &stop, work).await;
+        });
+        self.tasks.spawn(limit::keep(self.shared.limits.clone(), self.stop.clone()));
     }
 }

@@ -11,7 +11,7 @@ use domain::{KeyId, KeyState, SecretHash, SecretId, WorkspaceId};
 use proto::{events as pb, timestamp};
 use time::OffsetDateTime;
 
-use crate::network::Network;
+use crate::{limit::KeyLimits, network::Network};
 
 /// Shards; with a million keys one update copies some 250 entries.
 const SHARDS: usize = 1 << SHARD_BITS;
@@ -47,6 +47,8 @@ pub(crate) struct Policy {
     pub networks: Box<[Network]>,
     /// What it may do.
     pub scopes: Box<[Box<str>]>,
+    /// How often it may be used.
+    pub limits: Option<Box<KeyLimits>>,
 }
 
 impl KeyEntry {
@@ -71,6 +73,7 @@ impl TryFrom<&pb::KeyFeedEntry> for KeyEntry {
             retires_at: time(&entry.retire_time, "retire_time")?,
             networks: networks.collect(),
             scopes: entry.scopes.iter().map(|scope| scope.as_str().into()).collect(),
+            limits: KeyLimits::read(&entry.rate_limits),
         };
         Ok(Self {
             workspace_id: WorkspaceId::from_slice(&entry.workspace_id).ok_or("workspace_id")?,

@@ -28,6 +28,7 @@ use crate::{
     credential,
     feed::FeedState,
     key_table::{KeyEntry, KeyTable},
+    limit::{Checked, RateLimits},
     network::{self, Network},
     problem::Problem,
     route::{self, Routes, cut},
@@ -58,6 +59,7 @@ pub struct Caller {
 pub(crate) struct Shared {
     pub(crate) table: Arc<KeyTable>,
     pub(crate) feed: Arc<FeedState>,
+    pub(crate) limits: Arc<RateLimits>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) routes: Routes,
     pub(crate) region: String,
@@ -150,19 +152,21 @@ impl Shared {
             Verdict::Unknown => return self.refuse(Problem::UnknownKey, arrival.id),
             Verdict::Unsure => return self.refuse(Problem::KeysUnavailable, arrival.id),
         };
-        let call = Call::begin(
-            self.recorder.clone(),
-            self.event(&request, &entry, client, arrival),
-            arrival.started,
-        );
-        let answer = match denial {
-            Some(denial) => Answer::refusal(denial, arrival.id),
+        // Last of all, so that only what is admitted otherwise uses limits up.
+        let checked = if denial.is_none() { self.limits.check(&entry, arrival.started) } else { None };
+        let denial = denial.or_else(|| checked.as_ref().and_then(Checked::denial));
+        let mut event = self.event(&request, &entry, client, arrival);
+        checked.iter().for_each(|checked| checked.record(&mut event));
+        let call = Call::begin(self.recorder.clone(), event, arrival.started);
+        let mut answer = match denial {
+            Some(denial) => Answer::refusal(denial, arrival.id, checked.as_ref().map(Checked::name)),
             None => {
                 prepare(&mut request, &entry, &call, arrival.id);
                 let request = request.map(|body| RequestBody::new(body, call.counters()));
                 ask(inner, request, arrival.id).await
             }
         };
+        checked.iter().for_each(|checked| checked.tell(answer.response.headers_mut()));
         call.answered(answer.response.status().as_u16(), answer.origin, answer.denial);
         finish(answer.response, Some(call), arrival.id)
     }
@@ -204,6 +208,8 @@ impl Shared {
             origin: Origin::Edge,
             denial: None,
             limit_name: String::new(),
+            limit_window_s: 0,
+            limit_remaining: 0,
             latency_us: 0,
             request_bytes: 0,
             response_bytes: 0,
@@ -224,8 +230,8 @@ struct Answer<O> {
 }
 
 impl<O> Answer<O> {
-    fn refusal(denial: Denial, id: RequestId) -> Self {
-        let response = Problem::Denied(denial).response(id).map(Either::Right);
+    fn refusal(denial: Denial, id: RequestId, limit: Option<&str>) -> Self {
+        let response = Problem::Denied(denial).response_naming(id, limit).map(Either::Right);
         Self { response, origin: Origin::Edge, denial: Some(denial) }
     }
 

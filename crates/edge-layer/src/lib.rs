@@ -44,6 +44,7 @@ mod fill;
 mod heartbeat;
 mod key_table;
 mod layer;
+mod limit;
 mod link;
 mod metrics;
 mod network;

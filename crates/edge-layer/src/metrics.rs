@@ -11,7 +11,12 @@ use opentelemetry::{
     metrics::{Counter, Meter},
 };
 
-use crate::{feed::FeedState, problem::Problem, spool::Spool};
+use crate::{
+    feed::FeedState,
+    limit::{Figures, RateLimits},
+    problem::Problem,
+    spool::Spool,
+};
 
 /// The instruments that calls touch; the others are observed when they are asked for.
 #[derive(Debug)]
@@ -22,11 +27,12 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Makes all instruments; spool and feed are watched as long as they live.
-    pub(crate) fn new(spool: &Arc<Spool>, feed: &Arc<FeedState>) -> Self {
+    /// Makes all instruments; spool, feed and limits are watched as long as they live.
+    pub(crate) fn new(spool: &Arc<Spool>, feed: &Arc<FeedState>, limits: &Arc<RateLimits>) -> Self {
         let meter = global::meter("keymeter");
         observe_spool(&meter, &Arc::downgrade(spool));
         observe_feed(&meter, Arc::downgrade(feed));
+        observe_limits(&meter, &Arc::downgrade(limits));
         Self {
             requests: observe_requests(&meter),
             unattributed: meter
@@ -165,6 +171,69 @@ fn observe_feed(meter: &Meter, feed: Weak<FeedState>) {
         .with_callback(move |gauge| {
             if let Some(feed) = feed.upgrade() {
                 gauge.observe(feed.version(), &[]);
+            }
+        })
+        .build();
+}
+
+/// Name, description, whether it only grows, value.
+type LimitFigure = (&'static str, &'static str, bool, fn(&Figures) -> u64);
+
+fn observe_limits(meter: &Meter, limits: &Weak<RateLimits>) {
+    let figures: [LimitFigure; 8] = [
+        ("keymeter_edge_limit_keys", "Keys with something used of a rate limit.", false, |now| now.keys),
+        (
+            "keymeter_edge_limit_peers",
+            "Other edges that said something of rate limits in the last 5 s.",
+            false,
+            |now| now.peers,
+        ),
+        (
+            "keymeter_edge_limit_local",
+            "1 while this edge counts rate limits alone, since the others cannot be told.",
+            false,
+            |now| now.is_local.into(),
+        ),
+        ("keymeter_edge_limit_save_failing", "1 while what is used cannot be saved.", false, |now| {
+            now.is_save_failing.into()
+        }),
+        ("keymeter_edge_limit_uses_sent", "Uses of rate limits told to other edges.", true, |now| now.sent),
+        ("keymeter_edge_limit_uses_received", "Uses of rate limits heard of other edges.", true, |now| {
+            now.heard
+        }),
+        (
+            "keymeter_edge_limit_uses_refused",
+            "Uses or messages that were not taken: unreadable, of a start that is over, or too many.",
+            true,
+            |now| now.refused,
+        ),
+        ("keymeter_edge_limit_gaps", "Lost messages that were noticed and asked for again.", true, |now| {
+            now.gaps
+        }),
+    ];
+    for (name, description, is_count, figure) in figures {
+        let limits = limits.clone();
+        let value = move || limits.upgrade().map(|limits| figure(&limits.figures()));
+        if is_count {
+            let counter = meter.u64_observable_counter(name).with_description(description);
+            counter
+                .with_callback(move |counter| value().iter().for_each(|value| counter.observe(*value, &[])))
+                .build();
+        } else {
+            let gauge = meter.u64_observable_gauge(name).with_description(description);
+            gauge
+                .with_callback(move |gauge| value().iter().for_each(|value| gauge.observe(*value, &[])))
+                .build();
+        }
+    }
+    let limits = limits.clone();
+    meter
+        .f64_observable_gauge("keymeter_edge_limit_gossip_age")
+        .with_unit("s")
+        .with_description("Time since a message of this edge's own last came back; absent before the first.")
+        .with_callback(move |gauge| {
+            if let Some(age) = limits.upgrade().and_then(|limits| limits.figures().age) {
+                gauge.observe(age.as_secs_f64(), &[]);
             }
         })
         .build();

@@ -57,10 +57,15 @@ impl Problem {
     /// The whole answer.
     #[must_use]
     pub fn response(self, request_id: RequestId) -> Response<Full<Bytes>> {
+        self.response_naming(request_id, None)
+    }
+
+    /// The same; names the rate limit that refused, as draft-ietf-httpapi-ratelimit-headers does in problems.
+    pub(crate) fn response_naming(self, request_id: RequestId, limit: Option<&str>) -> Response<Full<Bytes>> {
         let (slug, title, detail) = self.texts();
         let status = self.status();
         let denial = if let Self::Denied(denial) = self { denial.as_str() } else { "" };
-        let body = json!({
+        let mut body = json!({
             "type": format!("urn:keymeter:problem:{slug}"),
             "title": title,
             "status": status.as_u16(),
@@ -68,6 +73,9 @@ impl Problem {
             "denial": denial,
             "request_id": request_id.to_string(),
         });
+        if let Some(limit) = limit {
+            body["violated-policies"] = json!([limit]);
+        }
         let mut response = Response::new(Full::from(body.to_string()));
         *response.status_mut() = status;
         let headers = response.headers_mut();

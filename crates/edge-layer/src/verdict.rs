@@ -138,6 +138,7 @@ mod tests {
             retires_at: Some(retires_at),
             networks: ["192.0.2.0/24".parse().unwrap()].into(),
             scopes: ["orders:*".into()].into(),
+            ..Policy::default()
         };
         let entry = entry(state, policy);
         let asked = Asked { at: NOW, client: Some(crate::network::mapped(client)), scope: Some(scope) };

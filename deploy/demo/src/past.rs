@@ -101,6 +101,8 @@ fn event(
         origin: Origin::Upstream,
         denial: None,
         limit_name: String::new(),
+        limit_window_s: 0,
+        limit_remaining: 0,
         latency_us: u32::try_from(latency_us).unwrap_or(u32::MAX),
         request_bytes: call.body.len() as u64,
         response_bytes: if status_code == 204 { 0 } else { 40 + dice.below(600) },

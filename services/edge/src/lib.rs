@@ -107,5 +107,6 @@ fn say(status: &Status, needs: &Needs) {
         None => needs.spool.up(),
         Some(reason) => needs.spool.down(format!("cannot be written, events are lost: {reason}")),
     }
-    tracing::info!(nats = status.nats, feed = ?status.feed, spool = status.spool.as_deref().unwrap_or("ok"), "status");
+    let limits = if status.limits_shared { "shared" } else { "local" };
+    tracing::info!(nats = status.nats, feed = ?status.feed, spool = status.spool.as_deref().unwrap_or("ok"), limits, "status");
 }

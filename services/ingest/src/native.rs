@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::batch::Row;
 
-const COLUMNS: usize = 30;
+const COLUMNS: usize = 32;
 const OUTCOME: &str = "Enum8('completed' = 1, 'failed' = 2, 'rate_limited' = 3)";
 const ORIGIN: &str = "Enum8('edge' = 1, 'upstream' = 2)";
 const TIME: &str = "DateTime64(3, 'UTC')";
@@ -59,6 +59,8 @@ fn columns(block: &mut Block<'_>, common: Common) {
     block.fixed("origin", ORIGIN, |row| [origin(row.event.origin)]);
     block.dictionary("denial", |row| row.event.denial.map_or("", domain::Denial::as_str));
     block.dictionary("limit_name", |row| &row.event.limit_name);
+    block.fixed("limit_window_s", "UInt32", |row| row.event.limit_window_s.to_le_bytes());
+    block.fixed("limit_remaining", "UInt64", |row| row.event.limit_remaining.to_le_bytes());
     block.fixed("latency_us", "UInt32", |row| row.event.latency_us.to_le_bytes());
     block.fixed("request_bytes", "UInt64", |row| row.event.request_bytes.to_le_bytes());
     block.fixed("response_bytes", "UInt64", |row| row.event.response_bytes.to_le_bytes());

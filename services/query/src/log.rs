@@ -128,6 +128,8 @@ fn to_wire(workspace_id: WorkspaceId, row: CallRow) -> Result<pb::Request, Statu
         region: row.region,
         trace_id: trace_id(row.trace_id),
         edge_id: row.edge_id,
+        limit_window_s: row.limit_window_s,
+        limit_remaining: row.limit_remaining,
     })
 }
 

@@ -18,7 +18,7 @@ const CALL: &str = "\
     key_id, secret_id, request_id, client_request_id, occurred_at, ingested_at, clock_skewed, interrupted,\n  \
     method, route, path, resource_id, status_code, toString(outcome) as outcome_name,\n  \
     toString(origin) as origin_name, denial, limit_name, latency_us, request_bytes, response_bytes, client_ip,\n  \
-    user_agent, region, trace_id, edge_id";
+    user_agent, region, trace_id, edge_id, limit_window_s, limit_remaining";
 
 /// UUIDs of equal times in the order of their text; ClickHouse's own order of UUIDs is another.
 const REQUEST_ORDER: &str = "UUIDToNum(request_id)";

@@ -100,6 +100,8 @@ pub(crate) struct CallRow {
     pub(crate) region: String,
     pub(crate) trace_id: [u8; 16],
     pub(crate) edge_id: String,
+    pub(crate) limit_window_s: u32,
+    pub(crate) limit_remaining: u64,
 }
 
 /// How far one shard is complete.

@@ -49,6 +49,8 @@ columns! {
     KeyId = "key_id", "API key ID", false;
     Origin = "origin", "Answered by", false;
     Denial = "denial", "Refusal reason", false;
+    Limit = "limit", "Limit", false;
+    LimitRemaining = "limit_remaining", "Calls left", false;
     ClientIp = "client_ip", "Client address", false;
     UserAgent = "user_agent", "User agent", false;
     RequestBytes = "request_bytes", "Received", false;

@@ -12,6 +12,7 @@ mod counts;
 mod deletion;
 mod drain;
 mod erasure;
+mod limits;
 mod link;
 mod load;
 mod outages;

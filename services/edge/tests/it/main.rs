@@ -3,6 +3,7 @@
 
 mod calls;
 mod crash;
+mod limits;
 mod outage;
 mod policy;
 mod protocol;

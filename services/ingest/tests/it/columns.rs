@@ -6,8 +6,8 @@ use crate::support::{Edge, Stage, example};
 
 const COLUMNS: &str = "workspace_id, key_id, secret_id, request_id, client_request_id, \
     toUnixTimestamp64Milli(occurred_at), clock_skewed, interrupted, method, route, path, resource_id, status_code, \
-    outcome, origin, denial, limit_name, latency_us, request_bytes, response_bytes, client_ip, user_agent, region, \
-    lower(hex(trace_id)), edge_id, boot_epoch, shard, edge_seq, writer_epoch";
+    outcome, origin, denial, limit_name, limit_window_s, limit_remaining, latency_us, request_bytes, response_bytes, \
+    client_ip, user_agent, region, lower(hex(trace_id)), edge_id, boot_epoch, shard, edge_seq, writer_epoch";
 
 /// The row that `event` must become, as ClickHouse prints it.
 fn row(event: &domain::RequestEvent, edge_seq: u64) -> String {
@@ -31,6 +31,8 @@ fn row(event: &domain::RequestEvent, edge_seq: u64) -> String {
         event.origin.as_str().to_owned(),
         event.denial.map_or("", domain::Denial::as_str).to_owned(),
         event.limit_name.clone(),
+        event.limit_window_s.to_string(),
+        event.limit_remaining.to_string(),
         event.latency_us.to_string(),
         event.request_bytes.to_string(),
         event.response_bytes.to_string(),

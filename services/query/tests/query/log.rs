@@ -140,10 +140,10 @@ async fn a_call_has_every_field() {
             "insert into keymeter.request_events (workspace_id, key_id, secret_id, request_id, client_request_id, \
              occurred_at, ingested_at, clock_skewed, interrupted, method, route, path, resource_id, status_code, \
              outcome, origin, denial, limit_name, latency_us, request_bytes, response_bytes, client_ip, user_agent, \
-             region, trace_id, edge_id) values ('{0}', '{1}', '{2}', '{3}', 'theirs', now64(3) - 60, now64(3), true, \
+             region, trace_id, edge_id, limit_window_s, limit_remaining) values ('{0}', '{1}', '{2}', '{3}', 'theirs', now64(3) - 60, now64(3), true, \
              true, 'PATCH', '/v1/orders/{{id}}', '/v1/orders/7', '7', 429, 'rate_limited', 'edge', 'rate_limited', \
              'per-minute', 4294967295, 18446744073709551615, 3, '::ffff:192.0.2.7', 'curl/8', 'eu-1', \
-             unhex('000102030405060708090a0b0c0d0e0f'), 'edge_x')",
+             unhex('000102030405060708090a0b0c0d0e0f'), 'edge_x', 60, 18446744073709551614)",
             workspace_id.as_uuid(),
             Uuid::from_u128(2),
             Uuid::from_u128(3),

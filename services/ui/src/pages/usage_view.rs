@@ -333,6 +333,15 @@ fn cell(column: Column, request: &Request, now: OffsetDateTime) -> Cell {
         Column::KeyId => code(&request.key_id),
         Column::Origin => text(&request.origin),
         Column::Denial => text(&request.denial.replace('_', " ")),
+        Column::Limit => match (request.limit_name.as_str(), request.limit_window_s) {
+            ("", _) => Cell::Nothing,
+            // From before windows were on record.
+            (name, 0) => text(name),
+            (name, window_s) => text(&format!("{name} ({window_s} s)")),
+        },
+        // Without a window no limit was asked.
+        Column::LimitRemaining if request.limit_window_s == 0 => Cell::Nothing,
+        Column::LimitRemaining => Cell::Number(count(request.limit_remaining)),
         Column::ClientIp => code(&request.client_ip),
         Column::UserAgent => text(&request.user_agent),
         Column::RequestBytes => Cell::Number(format::bytes(request.request_bytes)),

@@ -74,6 +74,9 @@ fn request() -> Request {
         status_code: 401,
         outcome: Outcome::Failed.into(),
         denial: "secret_retired".into(),
+        limit_name: "minute".into(),
+        limit_window_s: 60,
+        limit_remaining: 1_234,
         latency_us: 1_500,
         response_bytes: 2_000,
         ..Request::default()
@@ -87,10 +90,21 @@ fn request() -> Request {
 #[case(Column::Latency, Cell::Number("1.5 ms".into()))]
 #[case(Column::ResponseBytes, Cell::Number("2.0 kB".into()))]
 #[case(Column::RequestBytes, Cell::Number("0 B".into()))]
+#[case(Column::Limit, Cell::Text("minute (60 s)".into()))]
+#[case(Column::LimitRemaining, Cell::Number("1,234".into()))]
 #[case(Column::ResourceId, Cell::Nothing)]
 #[case(Column::Timestamp, Cell::Time(Moment::new(NOW, Show::Full, NOW)))]
 fn a_cell_shows_its_field(#[case] column: Column, #[case] expected: Cell) {
     assert_eq!(cell(column, &request(), NOW), expected);
+}
+
+#[test]
+fn a_call_without_limits_shows_none() {
+    let free = Request { limit_name: String::new(), limit_window_s: 0, limit_remaining: 0, ..request() };
+    assert_eq!(cell(Column::Limit, &free, NOW), Cell::Nothing);
+    assert_eq!(cell(Column::LimitRemaining, &free, NOW), Cell::Nothing);
+    let old = Request { limit_window_s: 0, ..request() };
+    assert_eq!(cell(Column::Limit, &old, NOW), Cell::Text("minute".into()));
 }
 
 #[test]

@@ -275,6 +275,7 @@ async fn stored_texts_stay_texts() {
                 &mut call.user_agent,
                 &mut call.origin,
                 &mut call.denial,
+                &mut call.limit_name,
                 &mut call.client_ip,
             ] {
                 text.clone_into(field);
@@ -284,7 +285,7 @@ async fn stored_texts_stay_texts() {
             let edge = proto::usage::UnaccountedEdge { edge_id: text.to_owned(), since: None };
             state.freshness.unaccounted_edges = vec![edge];
         });
-        let all = "method.endpoint.path.resource_id.user_agent.origin.denial.client_ip";
+        let all = "method.endpoint.path.resource_id.user_agent.origin.denial.limit.client_ip";
         site.set_cookie("keymeter_columns", all);
         let reflected: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
         for path in [

@@ -45,6 +45,8 @@ pub(crate) fn event(edge_id: &str, seq: u64) -> RequestEvent {
         origin: if seq.is_multiple_of(3) { Origin::Edge } else { Origin::Upstream },
         denial: seq.is_multiple_of(3).then_some(Denial::ALL[(seq % 9) as usize]),
         limit_name: if seq % 5 == 3 { "per minute".to_owned() } else { String::new() },
+        limit_window_s: if seq % 5 == 3 { 60 } else { 0 },
+        limit_remaining: if seq.is_multiple_of(7) { u64::MAX - seq } else { 0 },
         latency_us: 1_000 + seq as u32,
         request_bytes: seq,
         response_bytes: u64::from(u32::MAX) + seq,
