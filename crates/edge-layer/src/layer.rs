@@ -70,6 +70,21 @@ pub(crate) struct Shared {
 #[derive(Debug, Clone)]
 pub struct EdgeLayer(pub(crate) Arc<Shared>);
 
+impl EdgeLayer {
+    /// What the layer does, around a service that is a function: nothing is boxed, and nothing has to leave the
+    /// thread.
+    pub async fn around<F, Fut, I, O, E>(&self, request: Request<I>, inner: F) -> Response<AnswerBody<O>>
+    where
+        F: FnMut(Request<RequestBody<I>>) -> Fut,
+        Fut: Future<Output = Result<Response<O>, E>>,
+        E: Into<BoxError>,
+        O: Body<Data = Bytes>,
+        O::Error: Into<BoxError>,
+    {
+        self.0.clone().answer(tower::service_fn(inner), request, Arrival::now()).await
+    }
+}
+
 impl<S> Layer<S> for EdgeLayer {
     type Service = EdgeService<S>;
 
@@ -107,8 +122,7 @@ where
         let ready = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, ready);
         let shared = self.shared.clone();
-        let arrival =
-            Arrival { started: Instant::now(), at: OffsetDateTime::now_utc(), id: RequestId::generate() };
+        let arrival = Arrival::now();
         Box::pin(async move { Ok(shared.answer(inner, request, arrival).await) })
     }
 }
@@ -119,6 +133,12 @@ struct Arrival {
     started: Instant,
     at: OffsetDateTime,
     id: RequestId,
+}
+
+impl Arrival {
+    fn now() -> Self {
+        Self { started: Instant::now(), at: OffsetDateTime::now_utc(), id: RequestId::generate() }
+    }
 }
 
 impl Shared {
