@@ -160,7 +160,7 @@ impl Problem {
             Self::BadRequest => (
                 "bad_request",
                 "The request cannot be passed on",
-                "The host that the request names is none; send the name of this service.",
+                "Its target, its host or the framing of its body can be read in more than one way; send it as HTTP has it.",
             ),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::{
     cell::Cell,
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -19,6 +20,9 @@ pub(crate) enum GuardError {
     /// The client broke it off.
     #[error("the client broke off its request")]
     Client(#[source] BoxError),
+    /// Its chunks are malformed.
+    #[error("the body of the request is malformed")]
+    Malformed,
     /// It is longer than allowed.
     #[error("the body of the request is too large")]
     TooLarge,
@@ -33,6 +37,7 @@ struct State {
     frames: Cell<u64>,
     is_starved: Cell<bool>,
     is_broken: Cell<bool>,
+    is_malformed: Cell<bool>,
     is_too_large: Cell<bool>,
 }
 
@@ -44,9 +49,10 @@ impl Pace {
 
     /// Why it ended early, if it did.
     pub(crate) fn fault(&self) -> Option<GuardError> {
-        match (self.0.is_too_large.get(), self.0.is_broken.get()) {
-            (true, _) => Some(GuardError::TooLarge),
-            (_, true) => Some(GuardError::Client("it ended early".into())),
+        match (self.0.is_too_large.get(), self.0.is_malformed.get(), self.0.is_broken.get()) {
+            (true, ..) => Some(GuardError::TooLarge),
+            (_, true, _) => Some(GuardError::Malformed),
+            (.., true) => Some(GuardError::Client("it ended early".into())),
             _ => None,
         }
     }
@@ -94,8 +100,13 @@ where
         let frame = match frame.transpose() {
             Ok(frame) => frame,
             Err(error) => {
+                let error = error.into();
+                if is_malformed(&*error) {
+                    self.pace.0.is_malformed.set(true);
+                    return Poll::Ready(Some(Err(GuardError::Malformed)));
+                }
                 self.pace.0.is_broken.set(true);
-                return Poll::Ready(Some(Err(GuardError::Client(error.into()))));
+                return Poll::Ready(Some(Err(GuardError::Client(error))));
             }
         };
         let bytes = frame.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.remaining() as u64);
@@ -118,6 +129,14 @@ where
     }
 }
 
+/// hyper says so of chunks that are none.
+fn is_malformed(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -135,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn a_length_that_is_not_told_is_judged_as_it_comes() {
         let pieces = || {
-            let pieces = ["123", "45"].map(|piece| Ok::<_, std::io::Error>(Frame::data(Bytes::from(piece))));
+            let pieces = ["123", "45"].map(|piece| Ok::<_, io::Error>(Frame::data(Bytes::from(piece))));
             StreamBody::new(futures_util::stream::iter(pieces))
         };
         let within = Guarded::new(pieces(), 5).unwrap();

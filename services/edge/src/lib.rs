@@ -19,6 +19,7 @@ mod metrics;
 pub mod plain;
 mod proxy;
 mod server;
+mod strict;
 mod timeouts;
 pub mod tls;
 mod tunnel;

@@ -12,15 +12,16 @@ use std::{
 use bytes::Bytes;
 use domain::Origin;
 use edge_layer::{Problem, Tunnel};
-use http::{HeaderValue, Method, Request, Response, StatusCode, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
 use crate::{
-    exchange::{AnswerError, Exchange, Fault, http2},
+    exchange::{AnswerError, Exchange, Fault, head::Head, http2},
     guard::{GuardError, Guarded},
     headers,
     metrics::Metrics,
+    strict,
     timeouts::Timeouts,
     tunnel::{self, Ends},
     upstream::{
@@ -63,8 +64,10 @@ where
         if request.method() == Method::CONNECT {
             return Err(Problem::ConnectRefused);
         }
+        strict::check(&request)?;
         let protocol = headers::strip_hop_by_hop(request.headers_mut())
-            .filter(|_| self.protocol == Protocol::Http1 && request.version() <= http::Version::HTTP_11);
+            .filter(|_| self.protocol == Protocol::Http1 && request.version() == Version::HTTP_11)
+            .filter(strict::may_upgrade);
         let upgrade = protocol.map(|protocol| {
             let ends = Ends {
                 client: hyper::upgrade::on(&mut request),
@@ -117,7 +120,7 @@ where
 
     fn answer(
         &self,
-        mut head: crate::exchange::head::Head,
+        mut head: Head,
         exchange: Exchange<B>,
         upgrade: Option<Ends>,
     ) -> Result<Response<AnswerBody<B>>, Problem> {
@@ -169,10 +172,14 @@ where
 pub(crate) fn refusal<B>(problem: Problem, request_id: domain::RequestId) -> Response<AnswerBody<B>> {
     let mut response = problem.response(request_id).map(AnswerBody::Whole);
     response.extensions_mut().insert(Origin::Edge);
+    if problem == Problem::BadRequest {
+        // What follows on the connection may be no request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
-fn response<B>(head: crate::exchange::head::Head, body: AnswerBody<B>) -> Response<AnswerBody<B>> {
+fn response<B>(head: Head, body: AnswerBody<B>) -> Response<AnswerBody<B>> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
@@ -181,7 +188,7 @@ fn response<B>(head: crate::exchange::head::Head, body: AnswerBody<B>) -> Respon
 
 fn stripped<B>(mut response: Response<B>) -> Response<B> {
     headers::strip_hop_by_hop(response.headers_mut());
-    *response.version_mut() = http::Version::HTTP_11;
+    *response.version_mut() = Version::HTTP_11;
     response
 }
 
@@ -197,6 +204,7 @@ fn problem(fault: &Fault) -> Problem {
     match fault {
         Fault::Request(GuardError::TooLarge) => Problem::BodyTooLarge,
         Fault::Request(GuardError::Client(_)) => Problem::ClientGone,
+        Fault::Request(GuardError::Malformed) => Problem::BadRequest,
         Fault::RequestTimeout => Problem::RequestTimeout,
         Fault::Timeout => Problem::UpstreamTimeout,
         Fault::Closed | Fault::Broken(_) => Problem::UpstreamFailed,

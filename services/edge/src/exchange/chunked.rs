@@ -85,11 +85,6 @@ impl Decoder {
             }
         }
     }
-
-    /// Whether all of the body was taken.
-    pub(crate) fn is_end(&self) -> bool {
-        self.state == State::End
-    }
 }
 
 /// What stands before a chunk of `size` bytes; what stands after it is CR LF.

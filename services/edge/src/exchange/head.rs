@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use bytes::BytesMut;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
-    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
     request,
 };
 
@@ -62,6 +62,12 @@ pub(crate) fn write(out: &mut Vec<u8>, head: &request::Parts, address: &Address,
     out.push(b' ');
     address.write_target(out, &head.uri);
     out.extend_from_slice(b" HTTP/1.1\r\n");
+    if !head.headers.contains_key(HOST) {
+        // HTTP/1.0 may name none.
+        out.extend_from_slice(b"host: ");
+        out.extend_from_slice(address.authority().as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
     for (name, value) in &head.headers {
         if name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
             write_field(out, name, value);

@@ -244,11 +244,11 @@ mod tests {
             let arrived = runtime.block_on(sent).unwrap();
             let mut buffer = bytes::BytesMut::from(&arrived[8..]);
             let (mut decoder, mut body, mut read) = (chunked::Decoder::default(), Vec::new(), None);
-            while !decoder.is_end() {
+            loop {
                 match decoder.next(&mut buffer).unwrap() {
                     chunked::Piece::Data(data) => body.extend_from_slice(&data),
                     chunked::Piece::Trailers(trailers) => read = Some(trailers),
-                    chunked::Piece::End => {}
+                    chunked::Piece::End => break,
                     chunked::Piece::Missing => panic!("cut"),
                 }
             }
