@@ -53,7 +53,7 @@ pub(crate) trait Handler: 'static {
     fn answer(
         self: Rc<Self>,
         request: Request<Incoming>,
-        asker: Asker,
+        asker: Rc<Asker>,
     ) -> impl Future<Output = Response<Self::Body>> + 'static;
 }
 
@@ -69,7 +69,7 @@ pub(crate) async fn serve<H: Handler>(
     let _ = stream.set_nodelay(true);
     let patience = Alarm::after(HEAD_TIMEOUT);
     let Some(tls) = tls else {
-        return run(stream, Asker { peer, is_tls: false }, handler, worker, patience).await;
+        return run(stream, Asker::new(peer, false), handler, worker, patience).await;
     };
     let shaken = tokio::select! {
         shaken = tls.accept(stream) => shaken,
@@ -77,7 +77,7 @@ pub(crate) async fn serve<H: Handler>(
         () = worker.cut() => return,
     };
     match shaken {
-        Ok(stream) => run(stream, Asker { peer, is_tls: true }, handler, worker, patience).await,
+        Ok(stream) => run(stream, Asker::new(peer, true), handler, worker, patience).await,
         Err(error) => tracing::debug!(peer.port = peer.port(), %error, "a TLS handshake failed"),
     }
 }
@@ -89,11 +89,12 @@ async fn run<H: Handler>(
     worker: &Worker,
     patience: Alarm,
 ) {
+    let (peer, asker) = (asker.peer, Rc::new(asker));
     let has_asked = Rc::new(Cell::new(false));
     let asked = has_asked.clone();
     let service = service_fn(move |request| {
         asked.set(true);
-        let answer = handler.clone().answer(request, asker);
+        let answer = handler.clone().answer(request, asker.clone());
         async { Ok::<_, Infallible>(answer.await) }
     });
     let builder = builder();
@@ -116,7 +117,7 @@ async fn run<H: Handler>(
         connection.as_mut().poll(cx)
     });
     if let Err(error) = served.await {
-        tracing::debug!(peer.port = asker.peer.port(), error, "a connection broke");
+        tracing::debug!(peer.port = peer.port(), error, "a connection broke");
     }
 }
 

@@ -1,9 +1,9 @@
 //! What answers on a thread: our own paths under `/.keymeter/`, and behind Keymeter's layer the API.
 
-use std::{convert::Infallible, future::Future, rc::Rc};
+use std::{convert::Infallible, rc::Rc};
 
 use axum::Router;
-use edge_layer::{EdgeLayer, Peer, RequestBody};
+use edge_layer::{Caller, EdgeLayer, Peer, RequestBody};
 use http::{Request, Response, Uri};
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -27,29 +27,28 @@ pub(crate) struct Gateway {
 impl Handler for Gateway {
     type Body = Either<edge_layer::AnswerBody<AnswerBody<RequestBody<Incoming>>>, axum::body::Body>;
 
-    fn answer(
+    async fn answer(
         self: Rc<Self>,
         mut request: Request<Incoming>,
-        asker: Asker,
-    ) -> impl Future<Output = Response<Self::Body>> {
-        async move {
-            if let Some(path) = own_path(request.uri()) {
-                *request.uri_mut() = path;
-                return match self.own.clone().oneshot(request).await {
-                    Ok(response) => response.map(Either::Right),
-                    Err(never) => match never {},
-                };
-            }
-            request.extensions_mut().insert(Peer(asker.peer));
-            let gateway = &self;
-            let pass = async |request: Request<_>| {
-                let caller = request.extensions().get::<edge_layer::Caller>().copied();
-                let request_id = caller.expect("the layer puts it there").request_id;
-                let passed = gateway.proxy.pass(request, asker).await;
-                Ok::<_, Infallible>(passed.unwrap_or_else(|problem| proxy::refusal(problem, request_id)))
+        asker: Rc<Asker>,
+    ) -> Response<Self::Body> {
+        if let Some(path) = own_path(request.uri()) {
+            *request.uri_mut() = path;
+            return match Box::pin(self.own.clone().oneshot(request)).await {
+                Ok(response) => response.map(Either::Right),
+                Err(never) => match never {},
             };
-            self.layer.around(request, pass).await.map(Either::Left)
         }
+        request.extensions_mut().insert(Peer(asker.peer));
+        let asker = &*asker;
+        let proxy = &self.proxy;
+        let pass = async |request: Request<RequestBody<Incoming>>| {
+            let caller = request.extensions().get::<Caller>().copied();
+            let request_id = caller.expect("the layer puts it there").request_id;
+            let passed = proxy.pass(request, asker).await;
+            Ok::<_, Infallible>(passed.unwrap_or_else(|problem| proxy::refusal(problem, request_id)))
+        };
+        self.layer.around(request, pass).await.map(Either::Left)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The proxy alone, without keys and records: what the whole edge is measured against. Not in the product.
 
-use std::{future::Future, rc::Rc};
+use std::rc::Rc;
 
 use domain::Id;
 use http::{Request, Response};
@@ -12,6 +12,7 @@ use crate::{
     Serving,
     client::Handler,
     proxy::{self, AnswerBody, Asker, Proxy},
+    server::Server,
 };
 
 struct Plain(Proxy<Incoming>);
@@ -19,15 +20,9 @@ struct Plain(Proxy<Incoming>);
 impl Handler for Plain {
     type Body = AnswerBody<Incoming>;
 
-    fn answer(
-        self: Rc<Self>,
-        request: Request<Incoming>,
-        asker: Asker,
-    ) -> impl Future<Output = Response<Self::Body>> {
-        async move {
-            let passed = self.0.pass(request, asker).await;
-            passed.unwrap_or_else(|problem| proxy::refusal(problem, Id::generate()))
-        }
+    async fn answer(self: Rc<Self>, request: Request<Incoming>, asker: Rc<Asker>) -> Response<Self::Body> {
+        let passed = self.0.pass(request, &asker).await;
+        passed.unwrap_or_else(|problem| proxy::refusal(problem, Id::generate()))
     }
 }
 
@@ -40,12 +35,12 @@ pub async fn run(
     listener: TcpListener,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let served = crate::server::Server::start(serving, |proxy| Plain(proxy))?;
+    let server = Server::start(serving, Plain)?;
     tokio::select! {
-        ended = served.serve(&listener) => ended?,
+        ended = server.serve(&listener) => ended?,
         () = shutdown.cancelled() => {}
     }
     drop(listener);
-    served.stop(|| {}).await;
+    server.stop(|| {}).await;
     Ok(())
 }

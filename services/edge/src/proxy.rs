@@ -45,10 +45,21 @@ pub(crate) struct Proxy<B> {
 }
 
 /// Who asks, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Asker {
     pub(crate) peer: SocketAddr,
-    pub(crate) is_tls: bool,
+    /// For `X-Forwarded-For` and `X-Forwarded-Proto`: the same for all calls of a connection.
+    address: HeaderValue,
+    scheme: HeaderValue,
+}
+
+impl Asker {
+    /// The other end of a connection.
+    pub(crate) fn new(peer: SocketAddr, is_tls: bool) -> Self {
+        let address = HeaderValue::try_from(peer.ip().to_canonical().to_string());
+        let scheme = HeaderValue::from_static(if is_tls { "https" } else { "http" });
+        Self { peer, address: address.expect("an address is letters, digits, dots and colons"), scheme }
+    }
 }
 
 impl<B> Proxy<B>
@@ -59,7 +70,7 @@ where
     pub(crate) async fn pass(
         &self,
         mut request: Request<B>,
-        asker: Asker,
+        asker: &Asker,
     ) -> Result<Response<AnswerBody<B>>, Problem> {
         if request.method() == Method::CONNECT {
             return Err(Problem::ConnectRefused);
@@ -77,12 +88,12 @@ where
             ends
         });
         let (mut head, body) = request.into_parts();
-        headers::forward(&mut head.headers, &head.uri, asker.peer.ip(), asker.is_tls);
+        headers::forward(&mut head.headers, &head.uri, &asker.address, &asker.scheme);
         let body = Guarded::new(body, self.request_body_bytes_max)
             .map_err(|error| problem(&Fault::Request(error)))?;
         match self.protocol {
             Protocol::Http1 => self.over_http1(&head, body, upgrade).await,
-            Protocol::Http2 => self.over_http2(head, body).await,
+            Protocol::Http2 => Box::pin(self.over_http2(head, body)).await,
         }
     }
 
@@ -121,7 +132,7 @@ where
     fn answer(
         &self,
         mut head: Head,
-        exchange: Exchange<B>,
+        mut exchange: Box<Exchange<B>>,
         upgrade: Option<Ends>,
     ) -> Result<Response<AnswerBody<B>>, Problem> {
         let protocol: Option<HeaderValue> = headers::strip_hop_by_hop(&mut head.headers);
@@ -135,7 +146,7 @@ where
             self.worker.spawn(tunnel::join(ends, api, idle, self.worker.clone()));
             return Ok(response(head, AnswerBody::Whole(Full::default())));
         }
-        Ok(response(head, AnswerBody::Http1(Box::new(exchange))))
+        Ok(response(head, AnswerBody::Http1(exchange)))
     }
 
     async fn over_http2(

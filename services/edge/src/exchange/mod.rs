@@ -116,14 +116,14 @@ where
         request: &request::Parts,
         body: Guarded<B>,
         timeouts: &Timeouts,
-    ) -> Result<(Head, Self), (Fault, Option<Guarded<B>>)> {
+    ) -> Result<(Head, Box<Self>), (Fault, Option<Guarded<B>>)> {
         let length = request_length(request, &body);
         let mut out = std::mem::take(&mut connection.out);
         head::write(&mut out, request, &turn.0.connector.address, length);
         let is_held = length != Length::None && expects_continue(request);
         let pace = body.pace();
         let (empty, body) = if length == Length::None { (Some(body), None) } else { (None, Some(body)) };
-        let mut exchange = Self {
+        let mut exchange = Box::new(Self {
             turn,
             connection: Some(connection),
             upload: Upload::new(out, body, length, is_held),
@@ -132,7 +132,7 @@ where
             idle: timeouts.idle,
             is_reusable: true,
             download: Download::Done,
-        };
+        });
         let mut waiting = Waiting {
             method: &request.method,
             has_read: false,
@@ -257,7 +257,7 @@ where
     }
 
     /// The connection itself, after 101.
-    pub(crate) fn upgrade(mut self) -> Option<Upgraded> {
+    pub(crate) fn upgrade(&mut self) -> Option<Upgraded> {
         let connection = self.connection.take()?;
         Some(Upgraded { io: connection.io, read: connection.read })
     }

@@ -39,6 +39,7 @@ pub(crate) struct Upstream<B> {
     /// Calls that are under way.
     running: Cell<usize>,
     /// The latest last.
+    #[expect(clippy::vec_box, reason = "each call moves one out and in")]
     idle: RefCell<Vec<Box<Connection>>>,
     /// Connections for HTTP/2, which calls share. The lock is held while one is made, so that calls that come at
     /// once wait for one connection and do not make one each.
@@ -113,7 +114,8 @@ impl<B> Upstreams<B> {
             if !is_fresh && let Some(connection) = turn.0.take_idle() {
                 return Ok((turn, connection));
             }
-            let error = match self.open(&turn).await {
+            // Boxed, so that calls on idle connections carry no room for it.
+            let error = match Box::pin(self.open(&turn)).await {
                 Ok(io) => return Ok((turn, Box::new(Connection::new(io)))),
                 Err(error) => error,
             };

@@ -318,8 +318,11 @@ async fn exchange(edge: &EdgeProcess, request: &str) -> Answer {
     Answer { text: String::from_utf8_lossy(&read).into_owned(), is_closed }
 }
 
+/// Names and values, in their order.
+type Fields = &'static [(&'static str, &'static str)];
+
 /// Fields of a request over HTTP/2 that must not get through, whatever the API speaks.
-const DOWNGRADES: &[(&str, &[(&str, &str)], &[u8])] = &[
+const DOWNGRADES: &[(&str, Fields, &[u8])] = &[
     ("length too long", &[("content-length", "10")], b"hello"),
     ("length too short", &[("content-length", "2")], b"hello"),
     ("lengths that differ", &[("content-length", "5"), ("content-length", "6")], b"hello"),
