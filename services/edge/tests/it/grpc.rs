@@ -66,10 +66,10 @@ async fn many_streams_share_few_connections_and_none_waits() {
         ))))
     };
     let api = serve(axum::Router::new().fallback(back)).await;
-    let edge = EdgeProcess::start(&world, api, &[HTTP2]).await;
+    let edge = EdgeProcess::start(&world, api, &[HTTP2, ("KEYMETER_EDGE_THREADS", "1")]).await;
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     let mut calls = Vec::new();
-    // More than a connection has room for, in a single thread or in all.
+    // More than the API takes on one connection.
     for number in 0..230 {
         let (pieces, sent) = tokio::sync::mpsc::channel::<Result<Frame<bytes::Bytes>, std::io::Error>>(1);
         let body = StreamBody::new(Box::pin(futures_util::stream::unfold(sent, async |mut sent| {
