@@ -17,7 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
 use crate::{
-    exchange::{AnswerError, Exchange, Fault, head::Head, http2},
+    exchange::{AnswerError, Exchange, Fault, duplex::Duplex, head::Head, http2},
     guard::{GuardError, Guarded},
     headers,
     metrics::Metrics,
@@ -146,6 +146,9 @@ where
             self.worker.spawn(tunnel::join(ends, api, idle, self.worker.clone()));
             return Ok(response(head, AnswerBody::Whole(Full::default())));
         }
+        if exchange.is_uploading() {
+            return Ok(response(head, AnswerBody::Duplex(Duplex::start(exchange, &self.worker))));
+        }
         Ok(response(head, AnswerBody::Http1(exchange)))
     }
 
@@ -226,6 +229,8 @@ fn problem(fault: &Fault) -> Problem {
 pub(crate) enum AnswerBody<B> {
     /// Comes over HTTP/1.1.
     Http1(Box<Exchange<B>>),
+    /// Comes over HTTP/1.1, while the request still goes on.
+    Duplex(Duplex),
     /// Comes over HTTP/2.
     Http2(Box<http2::Streamed<B>>),
     /// Is here.
@@ -245,6 +250,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         match self.get_mut() {
             Self::Http1(body) => Pin::new(&mut **body).poll_frame(cx),
+            Self::Duplex(body) => Pin::new(body).poll_frame(cx),
             Self::Http2(body) => Pin::new(&mut **body).poll_frame(cx),
             Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
@@ -253,6 +259,7 @@ where
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_end_stream(),
+            Self::Duplex(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
             Self::Whole(body) => body.is_end_stream(),
         }
@@ -261,6 +268,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Http1(body) => body.size_hint(),
+            Self::Duplex(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
             Self::Whole(body) => body.size_hint(),
         }

@@ -15,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio_util::io::poll_read_buf;
 
 pub(crate) mod chunked;
+pub(crate) mod duplex;
 pub(crate) mod head;
 pub(crate) mod http2;
 mod upload;
@@ -88,6 +89,8 @@ pub(crate) struct Exchange<B> {
     watch: Watch,
     idle: Duration,
     is_reusable: bool,
+    /// The API takes no more of the request.
+    is_deaf: bool,
     download: Download,
 }
 
@@ -131,6 +134,7 @@ where
             watch: Watch::new(timeouts),
             idle: timeouts.idle,
             is_reusable: true,
+            is_deaf: false,
             download: Download::Done,
         });
         let mut waiting = Waiting {
@@ -188,11 +192,11 @@ where
     /// Sends what can be sent of the request. A connection that takes no more may still have an answer.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), UploadError> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
-        if self.is_reusable && !self.upload.is_done() {
+        if !self.is_deaf && !self.upload.is_done() {
             match self.upload.poll(cx, &mut connection.io) {
                 Poll::Ready(Err(UploadError::Io(error))) => {
                     tracing::debug!(%error, "the API takes no more of a request");
-                    self.is_reusable = false;
+                    (self.is_deaf, self.is_reusable) = (true, false);
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
@@ -254,6 +258,11 @@ where
         if matches!(self.download, Download::Done) && head.status != StatusCode::SWITCHING_PROTOCOLS {
             self.finish();
         }
+    }
+
+    /// Whether something of the request is still to be sent.
+    pub(crate) fn is_uploading(&self) -> bool {
+        !self.is_deaf && self.connection.is_some() && !self.upload.is_done()
     }
 
     /// The connection itself, after 101.

@@ -273,3 +273,35 @@ async fn an_answer_that_is_cut_is_cut_for_the_client_too() {
     *head.method_mut() = Method::HEAD;
     assert_eq!(send(head).await.status(), 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_side_waits_for_the_other_for_ever() {
+    // More than all buffers between the two hold.
+    const BYTES: usize = 48 << 20;
+    let world = World::start().await;
+    let key = world.key().await;
+    // Answers at once and at length, and reads the request beside.
+    let both = async |request: axum::extract::Request| {
+        let reading = tokio::spawn(request.into_body().collect());
+        let piece = Bytes::from(vec![b'y'; 1 << 16]);
+        let pieces = stream::iter(0..BYTES >> 16).map(move |_| Ok::<_, std::io::Error>(piece.clone()));
+        let read = stream::once(async move {
+            let read = reading.await.unwrap().unwrap().to_bytes().len();
+            Ok(Bytes::from(format!(" {read}")))
+        });
+        ([("connection", "close")], Body::from_stream(pieces.chain(read)))
+    };
+    let edge = EdgeProcess::start(&world, serve(Router::new().fallback(both)).await, &[]).await;
+    let mut stream = connect(&edge).await;
+    let more = format!("Connection: close\r\nContent-Length: {BYTES}\r\n");
+    stream.write_all(raw(&key, "POST /x", &more).as_bytes()).await.unwrap();
+    // Reads nothing before it has sent everything.
+    for _ in 0..BYTES >> 16 {
+        stream.write_all(&[b'x'; 1 << 16]).await.unwrap();
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let end = String::from_utf8_lossy(&answer[answer.len() - 40..]).into_owned();
+    assert!(end.contains(&format!(" {BYTES}\r\n")), "{end}");
+    assert_eq!(world.event().await.request_bytes, BYTES as u64);
+}
