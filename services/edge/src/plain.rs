@@ -2,15 +2,16 @@
 
 use std::rc::Rc;
 
+use clap::Parser;
 use domain::Id;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Serving,
     client::Handler,
+    config,
     proxy::{self, AnswerBody, Asker, Proxy},
     server::Server,
 };
@@ -26,16 +27,20 @@ impl Handler for Plain {
     }
 }
 
-/// Passes everything on to the API, as [`crate::run`] does with what it admits, until `shutdown`.
+/// The settings of the product, so that both run with the same.
+#[derive(Parser)]
+struct Settings {
+    #[command(flatten)]
+    proxy: config::Proxy,
+}
+
+/// Passes everything on to the API at `upstream`, as [`crate::run`] does with what it admits, until `shutdown`.
 ///
 /// # Errors
-/// If a thread cannot be started.
-pub async fn run(
-    serving: Serving,
-    listener: TcpListener,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
-    let server = Server::start(serving, Plain)?;
+/// If `upstream` is no address of an API, or a thread cannot be started.
+pub async fn run(upstream: &Uri, listener: TcpListener, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    let settings = Settings::try_parse_from(["plain", "--upstream-url", &upstream.to_string()])?;
+    let server = Server::start(settings.proxy.settings()?, Plain)?;
     tokio::select! {
         ended = server.serve(&listener) => ended?,
         () = shutdown.cancelled() => {}

@@ -274,6 +274,21 @@ async fn an_answer_that_is_cut_is_cut_for_the_client_too() {
     assert_eq!(send(head).await.status(), 200);
 }
 
+#[tokio::test]
+async fn the_plain_proxy_passes_everything() {
+    let api = Api::start(|_, _| Reply::Send(ok())).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let (stop, upstream) = (shutdown.clone(), format!("http://{}", api.addr).parse().unwrap());
+    let served = tokio::spawn(async move { edge::plain::run(&upstream, listener, &stop).await });
+    let request = Request::get(format!("http://{addr}/x")).header("authorization", "Basic dTpw");
+    assert_eq!(send(request.body(Full::default()).unwrap()).await.body(), "ok");
+    assert!(api.seen()[0].head.contains("authorization: Basic dTpw"));
+    shutdown.cancel();
+    served.await.unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neither_side_waits_for_the_other_for_ever() {
     // More than all buffers between the two hold.
