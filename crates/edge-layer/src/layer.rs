@@ -73,6 +73,21 @@ pub(crate) struct Shared {
 #[derive(Debug, Clone)]
 pub struct EdgeLayer(pub(crate) Arc<Shared>);
 
+impl EdgeLayer {
+    /// What the layer does, around a service that is a function: nothing is boxed, and nothing has to leave the
+    /// thread.
+    pub async fn around<F, Fut, I, O, E>(&self, request: Request<I>, inner: F) -> Response<AnswerBody<O>>
+    where
+        F: FnMut(Request<RequestBody<I>>) -> Fut,
+        Fut: Future<Output = Result<Response<O>, E>>,
+        E: Into<BoxError>,
+        O: Body<Data = Bytes>,
+        O::Error: Into<BoxError>,
+    {
+        self.0.clone().answer(tower::service_fn(inner), request, Arrival::now()).await
+    }
+}
+
 impl<S> Layer<S> for EdgeLayer {
     type Service = EdgeService<S>;
 
@@ -110,8 +125,7 @@ where
         let ready = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, ready);
         let shared = self.shared.clone();
-        let arrival =
-            Arrival { started: Instant::now(), at: OffsetDateTime::now_utc(), id: RequestId::generate() };
+        let arrival = Arrival::now();
         Box::pin(async move { Ok(shared.answer(inner, request, arrival).await) })
     }
 }
@@ -122,6 +136,12 @@ pub(crate) struct Arrival {
     pub(crate) started: Instant,
     pub(crate) at: OffsetDateTime,
     pub(crate) id: RequestId,
+}
+
+impl Arrival {
+    fn now() -> Self {
+        Self { started: Instant::now(), at: OffsetDateTime::now_utc(), id: RequestId::generate() }
+    }
 }
 
 impl Shared {

@@ -35,6 +35,12 @@ pub enum Problem {
     ClientGone,
     /// `CONNECT`, which would make a proxy of the API.
     ConnectRefused,
+    /// The request's body is longer than allowed.
+    BodyTooLarge,
+    /// The request's body did not come in time.
+    RequestTimeout,
+    /// The request cannot be passed on.
+    BadRequest,
 }
 
 impl Problem {
@@ -51,6 +57,9 @@ impl Problem {
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientGone => StatusCode::from_u16(CLIENT_CLOSED_REQUEST).expect("a three-digit number"),
             Self::ConnectRefused => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -145,6 +154,21 @@ impl Problem {
                 "connect_refused",
                 "CONNECT is not served here",
                 "Send requests to the API itself, with another method.",
+            ),
+            Self::BodyTooLarge => (
+                "body_too_large",
+                "The request is too large",
+                "The body is larger than this service takes; send less at a time.",
+            ),
+            Self::RequestTimeout => (
+                "request_timeout",
+                "The request did not come in time",
+                "Nothing more of the body came for too long; send the request again, as a whole.",
+            ),
+            Self::BadRequest => (
+                "bad_request",
+                "The request cannot be passed on",
+                "Its target, its host or the framing of its body can be read in more than one way; send it as HTTP has it.",
             ),
         }
     }

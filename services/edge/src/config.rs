@@ -11,9 +11,12 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use edge_layer::{Network, RequiredScopes};
-use http::Uri;
 
-use crate::{Settings, upstream::Upstream};
+use crate::Settings;
+
+mod proxy;
+
+pub use self::proxy::Proxy;
 
 /// Smallest spool, in bytes.
 const SPOOL_BYTES_MIN: u64 = 8 * 1024 * 1024;
@@ -30,9 +33,9 @@ pub struct Config {
     /// Where /healthz, /readyz and /metrics are.
     #[arg(long, env = "KEYMETER_EDGE_HEALTH_ADDR", default_value = "127.0.0.1:9102")]
     pub health_addr: SocketAddr,
-    /// The API behind the edge, http://host:port and maybe a path that is put before every path.
-    #[arg(long, env = "KEYMETER_EDGE_UPSTREAM_URL")]
-    pub upstream_url: Uri,
+    /// Where calls go, and how.
+    #[command(flatten)]
+    pub proxy: Proxy,
     /// Address of NATS.
     #[arg(
         long,
@@ -65,9 +68,6 @@ pub struct Config {
     /// Networks of proxies whose X-Forwarded-For is believed, in CIDR notation, separated by commas.
     #[arg(long, env = "KEYMETER_EDGE_TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<Network>,
-    /// Seconds that running calls have to end after SIGTERM.
-    #[arg(long, env = "KEYMETER_EDGE_DRAIN_S", default_value_t = 20)]
-    pub drain_s: u64,
 }
 
 impl Config {
@@ -76,8 +76,7 @@ impl Config {
     /// # Errors
     /// Names the setting that is wrong, and what it should be.
     pub fn settings(&self) -> anyhow::Result<Settings> {
-        let upstream =
-            Upstream::new(&self.upstream_url).context("KEYMETER_EDGE_UPSTREAM_URL cannot be used")?;
+        let serving = self.proxy.settings()?;
         ensure!(
             self.spool_bytes_max >= SPOOL_BYTES_MIN,
             "KEYMETER_EDGE_SPOOL_BYTES_MAX is {}, at least {SPOOL_BYTES_MIN} are needed",
@@ -102,7 +101,7 @@ impl Config {
             },
             trusted_proxies: self.trusted_proxies.clone(),
         };
-        Ok(Settings { edge, upstream, drain: Duration::from_secs(self.drain_s) })
+        Ok(Settings { edge, serving })
     }
 }
 
@@ -157,9 +156,17 @@ mod tests {
             };
             assert!(error.contains(name), "{flag} {value}: {error}");
         };
-        check("--upstream-url", "https://127.0.0.1:3000", "KEYMETER_EDGE_UPSTREAM_URL");
+        check("--upstream-url", "ftp://127.0.0.1:3000", "KEYMETER_EDGE_UPSTREAM_URL");
         check("--upstream-url", "127.0.0.1", "KEYMETER_EDGE_UPSTREAM_URL");
         check("--upstream-url", "http://127.0.0.1/?a=b", "KEYMETER_EDGE_UPSTREAM_URL");
+        check("--upstream-url", "http://127.0.0.1:1,https://127.0.0.1:2/?a=b", "KEYMETER_EDGE_UPSTREAM_URL");
+        check("--upstream-url", "", "--upstream-url");
+        check("--upstream-protocol", "http3", "--upstream-protocol");
+        check("--upstream-ca-file", "no such file", "KEYMETER_EDGE_UPSTREAM_CA_FILE no such file");
+        check("--upstream-health-path", "a path", "--upstream-health-path");
+        check("--tls-cert-file", "a", "--tls-key-file");
+        check("--connections-max", "0", "--connections-max");
+        check("--idle-timeout-s", "soon", "--idle-timeout-s");
         check("--spool-bytes-max", "1000", "KEYMETER_EDGE_SPOOL_BYTES_MAX");
         check("--region", &"x".repeat(65), "KEYMETER_EDGE_REGION");
         check("--shards", "0", "--shards");

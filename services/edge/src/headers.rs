@@ -1,8 +1,6 @@
 //! What a proxy does to headers: those of one hop stay behind (RFC 9110, section 7.6.1), and the API is told who
 //! asked. Pure.
 
-use std::net::IpAddr;
-
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
     header::{CONNECTION, HOST, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
@@ -41,17 +39,15 @@ pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 
 /// Tells the API who asked, by which name: appends to `X-Forwarded-For`, keeps `X-Forwarded-Proto` and `-Host` of
 /// a proxy before this one, keeps `Host` (HTTP/2 has it in the address).
-pub(crate) fn forward(headers: &mut HeaderMap, asked: &Uri, peer: Option<IpAddr>) {
+pub(crate) fn forward(headers: &mut HeaderMap, asked: &Uri, peer: &HeaderValue, scheme: &HeaderValue) {
     if !headers.contains_key(HOST)
         && let Some(host) =
             asked.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
     {
         headers.insert(HOST, host);
     }
-    if let Some(peer) = peer.and_then(|peer| HeaderValue::try_from(peer.to_canonical().to_string()).ok()) {
-        headers.append(X_FORWARDED_FOR, peer);
-    }
-    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    headers.append(X_FORWARDED_FOR, peer.clone());
+    headers.entry(X_FORWARDED_PROTO).or_insert_with(|| scheme.clone());
     if let Some(host) = headers.get(HOST).cloned() {
         headers.entry(X_FORWARDED_HOST).or_insert(host);
     }
@@ -107,8 +103,9 @@ mod tests {
 
     #[test]
     fn the_api_learns_who_asked() {
+        let value = HeaderValue::from_static;
         let mut first = headers(&[("host", "api.example")]);
-        forward(&mut first, &"/v1".parse().unwrap(), Some([192, 0, 2, 1].into()));
+        forward(&mut first, &"/v1".parse().unwrap(), &value("192.0.2.1"), &value("http"));
         let forwarded = [
             ("host", "api.example"),
             ("x-forwarded-for", "192.0.2.1"),
@@ -118,7 +115,7 @@ mod tests {
         assert_eq!(first, headers(&forwarded));
 
         let mut second = headers(&[("x-forwarded-for", "198.51.100.7"), ("x-forwarded-proto", "https")]);
-        forward(&mut second, &"http://api.example/v1".parse().unwrap(), Some("::1".parse().unwrap()));
+        forward(&mut second, &"http://api.example/v1".parse().unwrap(), &value("::1"), &value("http"));
         let hops: Vec<_> = second.get_all("x-forwarded-for").iter().collect();
         assert_eq!(hops, ["198.51.100.7", "::1"]);
         assert_eq!(

@@ -4,20 +4,31 @@
 use std::time::Duration;
 
 use boot::{Health, Need};
-use edge_layer::{Edge, EdgeLayer, Feed, Status};
-use tokio::{net::TcpListener, time::timeout};
+use edge_layer::{Edge, Feed, Status};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower::Layer as _;
 
+mod client;
+mod clock;
 pub mod config;
+mod exchange;
+mod gateway;
+mod guard;
 mod headers;
-mod pace;
+mod metrics;
+pub mod plain;
 mod proxy;
 mod server;
+mod strict;
+mod timeouts;
+pub mod tls;
 mod tunnel;
 pub mod upstream;
+mod worker;
+mod workers;
 
-use self::{proxy::Proxy, server::Server, tunnel::Tunnels, upstream::Upstream};
+use self::{gateway::Gateway, server::Server};
+pub use self::{server::Serving, timeouts::Timeouts};
 
 /// How often readiness is brought up to date.
 const STATUS_POLL: Duration = Duration::from_millis(100);
@@ -29,16 +40,14 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// Verification and capture.
     pub edge: edge_layer::Settings,
-    /// The API.
-    pub upstream: Upstream,
-    /// How long running calls have to end at shutdown.
-    pub drain: Duration,
+    /// The proxy.
+    pub serving: Serving,
 }
 
 /// Serves until `shutdown`; then lets running calls end, and publishes what is left.
 ///
 /// # Errors
-/// If the spool's folder or an address cannot be used.
+/// If the spool's folder or an address cannot be used, or a thread that serves ends.
 pub async fn run(
     settings: Settings,
     listener: TcpListener,
@@ -49,26 +58,21 @@ pub async fn run(
     let needs = Needs::new(health);
     let edge = Edge::start(settings.edge).await?;
     tracing::info!(edge.id = %edge.edge_id(), addr = %listener.local_addr()?, "the edge listens");
-    let tunnels = Tunnels::default();
-    let layer: EdgeLayer = edge.layer();
-    let service = layer.layer(Proxy::new(settings.upstream, tunnels.clone()));
-    let mut server = Server::default();
-    tokio::select! {
-        () = server.serve(&listener, service, health) => {}
-        () = tell(&edge, &needs) => {}
-        () = shutdown.cancelled() => {}
-    }
+    let (layer, own) = (edge.layer(), health.router());
+    let server = Server::start(settings.serving, move |proxy| Gateway {
+        layer: layer.clone(),
+        proxy,
+        own: own.clone(),
+    })?;
+    let served = tokio::select! {
+        served = server.serve(&listener) => served,
+        () = tell(&edge, &needs) => Ok(()),
+        () = shutdown.cancelled() => Ok(()),
+    };
     drop(listener);
-    let drained = timeout(settings.drain, async { tokio::join!(server.drained(), tunnels.drained()) }).await;
-    if drained.is_err() {
-        tracing::warn!("some calls are still running: they are cut short");
-        edge.cut();
-        server.cut().await;
-        tunnels.cut();
-        tunnels.drained().await;
-    }
+    server.stop(|| edge.cut()).await;
     edge.close(FLUSH_TIMEOUT).await;
-    Ok(())
+    served
 }
 
 /// What readiness depends on. A lost NATS is not among it: the edge works on until the keys are too old.

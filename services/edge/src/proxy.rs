@@ -1,147 +1,276 @@
-//! The inner service: one admitted call, passed on and answered. Streams both ways, never retries.
+//! One admitted call, passed on and answered. Streams both ways; sends a call again only if that cannot make it
+//! happen twice.
 
 use std::{
-    convert::Infallible,
-    error::Error as StdError,
-    io,
+    net::SocketAddr,
     pin::Pin,
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use domain::Origin;
-use edge_layer::{Caller, Peer, Problem, RequestBody, Tunnel};
-use http::{Method, Request, Response, StatusCode, Version};
-use http_body_util::{Either, Full};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
-use tower::Service;
+use edge_layer::{Problem, Tunnel};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION, request};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 
 use crate::{
+    exchange::{AnswerError, Exchange, Fault, duplex::Duplex, head::Head, http2},
+    guard::{GuardError, Guarded},
     headers,
-    pace::{Pace, Paced},
-    tunnel::Tunnels,
-    upstream::Upstream,
+    metrics::Metrics,
+    strict,
+    timeouts::Timeouts,
+    tunnel::{self, Ends},
+    upstream::{
+        Protocol,
+        connect::ConnectError,
+        pool::{Tried, Upstreams},
+    },
+    worker::Worker,
 };
 
-/// How long the API may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the API may take to begin its answer once it has the request, or to take more of the request.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Below the 5 s after which common servers close an idle connection themselves.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-type Body = Either<Incoming, Full<Bytes>>;
-
-/// Passes calls on to the API.
-#[derive(Clone)]
-pub(crate) struct Proxy {
-    client: Client<HttpConnector, Paced<RequestBody<Incoming>>>,
-    upstream: Arc<Upstream>,
-    tunnels: Tunnels,
+/// Passes the calls of one thread on to the API.
+pub(crate) struct Proxy<B> {
+    pub(crate) upstreams: Rc<Upstreams<Guarded<B>>>,
+    pub(crate) protocol: Protocol,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) request_body_bytes_max: u64,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) worker: Rc<Worker>,
 }
 
-impl Proxy {
-    /// A proxy to `upstream`; upgraded connections go to `tunnels`.
-    pub(crate) fn new(upstream: Upstream, tunnels: Tunnels) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .set_host(false)
-            .build(connector);
-        Self { client, upstream: Arc::new(upstream), tunnels }
-    }
+/// Who asks, and how.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    pub(crate) peer: SocketAddr,
+    /// For `X-Forwarded-For` and `X-Forwarded-Proto`: the same for all calls of a connection.
+    address: HeaderValue,
+    scheme: HeaderValue,
+}
 
-    async fn pass(self, mut request: Request<RequestBody<Incoming>>) -> Result<Response<Body>, Problem> {
+impl Asker {
+    /// The other end of a connection.
+    pub(crate) fn new(peer: SocketAddr, is_tls: bool) -> Self {
+        let address = HeaderValue::try_from(peer.ip().to_canonical().to_string());
+        let scheme = HeaderValue::from_static(if is_tls { "https" } else { "http" });
+        Self { peer, address: address.expect("an address is letters, digits, dots and colons"), scheme }
+    }
+}
+
+impl<B> Proxy<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'static,
+{
+    /// The API's answer.
+    pub(crate) async fn pass(
+        &self,
+        mut request: Request<B>,
+        asker: &Asker,
+    ) -> Result<Response<AnswerBody<B>>, Problem> {
         if request.method() == Method::CONNECT {
             return Err(Problem::ConnectRefused);
         }
-        let from_client = hyper::upgrade::on(&mut request);
-        let tunnel = request.extensions().get::<Tunnel>().cloned();
-        let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-        let asked = request.uri().clone();
-        *request.uri_mut() = self.upstream.address(&asked).map_err(|_| Problem::UpstreamFailed)?;
-        *request.version_mut() = Version::HTTP_11;
-        let protocol = headers::strip_hop_by_hop(request.headers_mut());
-        headers::forward(request.headers_mut(), &asked, peer);
-        let wants_upgrade = protocol.is_some();
-        if let Some(protocol) = protocol {
+        strict::check(&request)?;
+        let protocol = headers::strip_hop_by_hop(request.headers_mut())
+            .filter(|_| self.protocol == Protocol::Http1 && request.version() == Version::HTTP_11)
+            .filter(strict::may_upgrade);
+        let upgrade = protocol.map(|protocol| {
+            let ends = Ends {
+                client: hyper::upgrade::on(&mut request),
+                call: request.extensions().get::<Tunnel>().and_then(Tunnel::hold),
+            };
             headers::set_upgrade(request.headers_mut(), protocol);
+            ends
+        });
+        let (mut head, body) = request.into_parts();
+        headers::forward(&mut head.headers, &head.uri, &asker.address, &asker.scheme);
+        let body = Guarded::new(body, self.request_body_bytes_max)
+            .map_err(|error| problem(&Fault::Request(error)))?;
+        match self.protocol {
+            Protocol::Http1 => self.over_http1(&head, body, upgrade).await,
+            Protocol::Http2 => Box::pin(self.over_http2(head, body)).await,
         }
-        let pace = Pace::start();
-        let (head, body) = request.into_parts();
-        // What is in the extensions is for this process.
-        let mut request = Request::new(pace.watch(body));
-        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) =
-            (head.method, head.uri, head.headers);
-        let response = tokio::select! {
-            response = self.client.request(request) => response.map_err(|error| problem(&error))?,
-            () = pace.rest(ANSWER_TIMEOUT) => return Err(Problem::UpstreamTimeout),
-        };
-        self.answer(response, tunnel.filter(|_| wants_upgrade), from_client)
+    }
+
+    async fn over_http1(
+        &self,
+        head: &request::Parts,
+        body: Guarded<B>,
+        upgrade: Option<Ends>,
+    ) -> Result<Response<AnswerBody<B>>, Problem> {
+        let may_repeat = head.method.is_idempotent() && body.is_end_stream();
+        let mut body = Some(body);
+        let (mut tried, mut is_second) = (Tried::default(), false);
+        while let Some(sent) = body.take() {
+            let (turn, connection) = self
+                .upstreams
+                .connection(&mut tried, is_second)
+                .await
+                .map_err(|error| unreachable(&error))?;
+            let is_used = connection.is_used;
+            let (fault, unsent) = match Exchange::start(turn, connection, head, sent, &self.timeouts).await {
+                Ok((answer, exchange)) => return self.answer(answer, exchange, upgrade),
+                Err(unanswered) => unanswered,
+            };
+            // The API closed an idle connection just then. A call that may have an effect, and may have had it, is
+            // not sent again.
+            let was_stale = matches!(fault, Fault::Closed) && is_used;
+            if !(was_stale && may_repeat && !is_second) {
+                return Err(problem(&fault));
+            }
+            (is_second, tried, body) = (true, Tried::default(), unsent);
+            self.metrics.retried();
+        }
+        Err(Problem::UpstreamFailed)
     }
 
     fn answer(
         &self,
-        mut response: Response<Incoming>,
-        tunnel: Option<Tunnel>,
-        from_client: OnUpgrade,
-    ) -> Result<Response<Body>, Problem> {
-        let to_api = hyper::upgrade::on(&mut response);
-        let protocol = headers::strip_hop_by_hop(response.headers_mut());
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let held = tunnel.and_then(|tunnel| tunnel.hold()).ok_or(Problem::UpstreamFailed)?;
-            headers::set_upgrade(response.headers_mut(), protocol.ok_or(Problem::UpstreamFailed)?);
-            self.tunnels.join(from_client, to_api, held);
+        mut head: Head,
+        mut exchange: Box<Exchange<B>>,
+        upgrade: Option<Ends>,
+    ) -> Result<Response<AnswerBody<B>>, Problem> {
+        let protocol: Option<HeaderValue> = headers::strip_hop_by_hop(&mut head.headers);
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody asked for it, or it does not say to what.
+            let (Some(ends), Some(protocol), Some(api)) = (upgrade, protocol, exchange.upgrade()) else {
+                return Err(Problem::UpstreamFailed);
+            };
+            headers::set_upgrade(&mut head.headers, protocol);
+            let idle = self.timeouts.tunnel_idle;
+            self.worker.spawn(tunnel::join(ends, api, idle, self.worker.clone()));
+            return Ok(response(head, AnswerBody::Whole(Full::default())));
         }
-        Ok(response.map(Either::Left))
+        if exchange.is_uploading() {
+            return Ok(response(head, AnswerBody::Duplex(Duplex::start(exchange, &self.worker))));
+        }
+        Ok(response(head, AnswerBody::Http1(exchange)))
+    }
+
+    async fn over_http2(
+        &self,
+        head: request::Parts,
+        body: Guarded<B>,
+    ) -> Result<Response<AnswerBody<B>>, Problem> {
+        let mut tried = Tried::default();
+        let mut turn = self.upstreams.choose(&mut tried).ok_or(Problem::UpstreamUnreachable)?;
+        let mut is_second = false;
+        let mut request = http2::request(&turn, head, body).map_err(|_| Problem::BadRequest)?;
+        loop {
+            let place = match http2::place(&self.upstreams, &turn, is_second).await {
+                Ok(place) => place,
+                Err(error) => {
+                    turn = self.upstreams.choose(&mut tried).ok_or_else(|| unreachable(&error))?;
+                    continue;
+                }
+            };
+            let (fault, unsent) = match http2::call(turn, place, request, &self.timeouts).await {
+                Ok(answer) => return Ok(stripped(answer.map(|body| AnswerBody::Http2(Box::new(body))))),
+                Err(http2::Unanswered(fault, unsent)) => (fault, unsent),
+            };
+            // Nothing of it was sent, so it can be sent whatever it is.
+            let Some(unsent) = unsent.filter(|_| !is_second) else { return Err(problem(&fault)) };
+            (is_second, tried, request) = (true, Tried::default(), unsent);
+            turn = self.upstreams.choose(&mut tried).ok_or(Problem::UpstreamUnreachable)?;
+            self.metrics.retried();
+        }
     }
 }
 
-impl Service<Request<RequestBody<Incoming>>> for Proxy {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+/// What the problem looks like from outside, on the edge's account.
+pub(crate) fn refusal<B>(problem: Problem, request_id: domain::RequestId) -> Response<AnswerBody<B>> {
+    let mut response = problem.response(request_id).map(AnswerBody::Whole);
+    response.extensions_mut().insert(Origin::Edge);
+    if problem == Problem::BadRequest {
+        // What follows on the connection may be no request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    response
+}
 
-    fn call(&mut self, request: Request<RequestBody<Incoming>>) -> Self::Future {
-        let caller = request.extensions().get::<Caller>().copied().expect("the layer puts it there");
-        let proxy = self.clone();
-        Box::pin(async move {
-            Ok(proxy.pass(request).await.unwrap_or_else(|problem| {
-                let mut response = problem.response(caller.request_id).map(Either::Right);
-                response.extensions_mut().insert(Origin::Edge);
-                response
-            }))
-        })
+fn response<B>(head: Head, body: AnswerBody<B>) -> Response<AnswerBody<B>> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    response
+}
+
+fn stripped<B>(mut response: Response<B>) -> Response<B> {
+    headers::strip_hop_by_hop(response.headers_mut());
+    *response.version_mut() = Version::HTTP_11;
+    response
+}
+
+fn unreachable(error: &ConnectError) -> Problem {
+    match error {
+        ConnectError::Timeout => Problem::UpstreamTimeout,
+        ConnectError::Io(_) => Problem::UpstreamUnreachable,
     }
 }
 
-/// What went wrong between here and the API.
-fn problem(error: &hyper_util::client::legacy::Error) -> Problem {
-    let mut source: Option<&(dyn StdError + 'static)> = Some(error);
-    let (mut is_timeout, mut is_client) = (false, false);
-    while let Some(cause) = source {
-        is_timeout |=
-            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
-        is_client |= cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user);
-        source = cause.source();
+fn problem(fault: &Fault) -> Problem {
+    tracing::debug!(error = fault as &dyn std::error::Error, "a call got no answer from the API");
+    match fault {
+        Fault::Request(GuardError::TooLarge) => Problem::BodyTooLarge,
+        Fault::Request(GuardError::Client(_)) => Problem::ClientGone,
+        Fault::Request(GuardError::Malformed) => Problem::BadRequest,
+        Fault::RequestTimeout => Problem::RequestTimeout,
+        Fault::Timeout => Problem::UpstreamTimeout,
+        Fault::Closed | Fault::Broken(_) => Problem::UpstreamFailed,
     }
-    match (is_client, is_timeout, error.is_connect()) {
-        (true, ..) => Problem::ClientGone,
-        (_, true, _) => Problem::UpstreamTimeout,
-        (_, _, true) => Problem::UpstreamUnreachable,
-        _ => Problem::UpstreamFailed,
+}
+
+/// The body of an answer.
+pub(crate) enum AnswerBody<B> {
+    /// Comes over HTTP/1.1.
+    Http1(Box<Exchange<B>>),
+    /// Comes over HTTP/1.1, while the request still goes on.
+    Duplex(Duplex),
+    /// Comes over HTTP/2.
+    Http2(Box<http2::Streamed<B>>),
+    /// Is here.
+    Whole(Full<Bytes>),
+}
+
+impl<B> Body for AnswerBody<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'static,
+{
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(&mut **body).poll_frame(cx),
+            Self::Duplex(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body) => Pin::new(&mut **body).poll_frame(cx),
+            Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Duplex(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+            Self::Whole(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Duplex(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+            Self::Whole(body) => body.size_hint(),
+        }
     }
 }

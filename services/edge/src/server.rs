@@ -1,129 +1,139 @@
-//! Connections from clients: HTTP/1.1 and HTTP/2, told apart by their first bytes. Answers its own paths under
-//! `/.keymeter/` and hands on all others.
+//! Puts the proxy together from its settings: threads, addresses of the API, probes, certificates. Starts and
+//! stops it.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use boot::Health;
 use bytes::Bytes;
-use edge_layer::Peer;
-use http::{Request, Response, Uri};
 use http_body::Body;
-use http_body_util::Either;
-use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     task::JoinSet,
+    time::{interval, timeout},
 };
-use tower::{Service, ServiceExt as _, service_fn};
 
-/// Our own paths, `/.keymeter/healthz` and `/.keymeter/readyz`, so that all others are the API's.
-const OWN_PATHS: &str = "/.keymeter";
-/// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Pause after an error of accept, such as too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::{
+    client::Handler,
+    guard::Guarded,
+    metrics::Metrics,
+    proxy::Proxy,
+    timeouts::Timeouts,
+    tls::Acceptor,
+    upstream::{
+        Address, Protocol, Trust,
+        connect::Connector,
+        health::Health,
+        pool::Upstreams,
+        probe::{self, Probing},
+    },
+    workers::Workers,
+};
+
+/// How often idle connections to the API are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// All connections of clients.
-#[derive(Default)]
+/// What the proxy runs with.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// Threads that serve.
+    pub threads: usize,
+    /// Most connections of clients.
+    pub connections_max: usize,
+    /// TLS towards clients.
+    pub tls: Option<Acceptor>,
+    /// Where the API is: at least one address, at most 64.
+    pub upstreams: Vec<Address>,
+    /// How it is spoken to.
+    pub protocol: Protocol,
+    /// Who may certify it; needed for addresses with TLS.
+    pub trust: Option<Trust>,
+    /// Whether and how it is asked for its health.
+    pub probing: Option<Probing>,
+    /// How long a call may take.
+    pub timeouts: Timeouts,
+    /// Most bytes of a request's body; 0 is no limit.
+    pub request_body_bytes_max: u64,
+    /// How long running calls have to end at shutdown.
+    pub drain: Duration,
+}
+
+/// A running proxy.
 pub(crate) struct Server {
-    connections: JoinSet<()>,
-    graceful: Option<GracefulShutdown>,
+    workers: Workers,
+    drain: Duration,
+    /// Ended with it.
+    tasks: JoinSet<()>,
 }
 
 impl Server {
-    /// Accepts connections and serves them, until dropped; they live on until they are drained or cut.
-    pub(crate) async fn serve<S, B>(&mut self, listener: &TcpListener, service: S, health: &Health)
+    /// Starts the threads; `make` makes of a proxy what answers.
+    ///
+    /// # Errors
+    /// If a thread cannot be started, or an address not be used.
+    pub(crate) fn start<H, B>(
+        serving: Serving,
+        make: impl Fn(Proxy<B>) -> H + Clone + Send + 'static,
+    ) -> anyhow::Result<Self>
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        H: Handler,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'static,
     {
-        let own = health.router();
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-        builder.http2().timer(TokioTimer::new());
-        loop {
-            let (stream, peer) = tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok(accepted) => accepted,
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection cannot be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                },
-                Some(_) = self.connections.join_next() => continue,
-            };
-            let (service, own) = (service.clone(), own.clone());
-            let handler = service_fn(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(Peer(peer));
-                let (service, own) = (service.clone(), own.clone());
-                async move {
-                    match own_path(request.uri()) {
-                        Some(path) => {
-                            *request.uri_mut() = path;
-                            own.oneshot(request).await.map(|response| response.map(Either::Left))
-                        }
-                        None => service.oneshot(request).await.map(|response| response.map(Either::Right)),
-                    }
-                }
-            });
-            self.spawn(&builder, stream, peer, TowerToHyperService::new(handler));
-        }
-    }
-
-    fn spawn<S, B>(
-        &mut self,
-        builder: &auto::Builder<TokioExecutor>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        service: S,
-    ) where
-        S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-            + Send
-            + 'static,
-        S::Future: Send,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        // Without it a small answer can wait 40 ms; a connection that refuses it is gone anyway.
-        let _ = stream.set_nodelay(true);
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let connection = self.graceful.get_or_insert_default().watch(connection);
-        self.connections.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(peer.port = peer.port(), %error, "a connection broke");
-            }
+        let Serving { protocol, timeouts, request_body_bytes_max, .. } = serving;
+        let metrics = Arc::new(Metrics::new(&boot::meter()));
+        let connectors = serving.upstreams.into_iter().map(|address| {
+            let health = Arc::new(Health::new(address.authority().to_owned(), Instant::now()));
+            let connector = Connector::new(address, protocol, serving.trust.as_ref(), timeouts.connect)?;
+            Ok((connector, health))
         });
-    }
-
-    /// Lets running calls end and takes no new ones.
-    pub(crate) async fn drained(&mut self) {
-        if let Some(graceful) = self.graceful.take() {
-            graceful.shutdown().await;
+        let connectors = connectors.collect::<anyhow::Result<Vec<_>>>()?;
+        let mut tasks = JoinSet::new();
+        if let Some(tls) = &serving.tls {
+            tasks.spawn(tls.clone().follow());
         }
+        if let Some(probing) = serving.probing {
+            tasks.spawn(probe::run(probing, protocol, connectors.clone()));
+        }
+        let make = move |worker| {
+            let upstreams = Rc::new(Upstreams::<Guarded<B>>::new(connectors.clone(), metrics.clone()));
+            tokio::task::spawn_local(sweep(upstreams.clone()));
+            let metrics = metrics.clone();
+            make(Proxy { upstreams, protocol, timeouts, request_body_bytes_max, metrics, worker })
+        };
+        let workers = Workers::start(serving.threads, serving.connections_max, serving.tls.as_ref(), &make)?;
+        Ok(Self { workers, drain: serving.drain, tasks })
     }
 
-    /// Ends all connections at once.
-    pub(crate) async fn cut(&mut self) {
-        self.connections.shutdown().await;
+    /// Serves, for ever.
+    ///
+    /// # Errors
+    /// If a thread is gone.
+    pub(crate) async fn serve(&self, listener: &TcpListener) -> anyhow::Result<()> {
+        self.workers.accept(listener).await
+    }
+
+    /// Lets running calls end; calls `cut` before it ends those that take too long.
+    pub(crate) async fn stop(mut self, cut: impl FnOnce()) {
+        self.workers.stop.drain.cancel();
+        if timeout(self.drain, self.workers.ended()).await.is_err() {
+            tracing::warn!("some calls are still running: they are cut short");
+            cut();
+            self.workers.stop.cut.cancel();
+            self.workers.ended().await;
+        }
+        self.tasks.shutdown().await;
     }
 }
 
-/// What follows our own prefix.
-fn own_path(uri: &Uri) -> Option<Uri> {
-    let rest = uri.path().strip_prefix(OWN_PATHS)?;
-    if rest.starts_with('/') { rest.parse().ok() } else { None }
+/// Closes what is idle for too long, for ever.
+async fn sweep<B>(upstreams: Rc<Upstreams<B>>) {
+    let mut ticks = interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        upstreams.sweep(Instant::now());
+    }
 }

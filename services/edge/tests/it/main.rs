@@ -1,10 +1,16 @@
 //! The edge on a real NATS, before real servers.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod api;
 mod calls;
 mod crash;
+mod grpc;
 mod limits;
 mod outage;
 mod policy;
 mod protocol;
+mod proxy;
+mod smuggling;
+mod tls;
+mod upstreams;
 mod world;
