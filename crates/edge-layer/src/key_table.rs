@@ -2,7 +2,7 @@
 //! a writer swaps one small shard.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
@@ -102,11 +102,14 @@ type Shard = Box<[Row]>;
 pub(crate) struct KeyTable {
     shards: Box<[ArcSwap<Shard>]>,
     len: AtomicUsize,
+    /// One writer at a time: a shard is read, merged and put back.
+    writing: Mutex<()>,
 }
 
 impl Default for KeyTable {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(), len: AtomicUsize::new(0) }
+        let shards = (0..SHARDS).map(|_| ArcSwap::default()).collect();
+        Self { shards, len: AtomicUsize::new(0), writing: Mutex::new(()) }
     }
 }
 
@@ -124,19 +127,23 @@ impl KeyTable {
         self.len.load(Relaxed)
     }
 
-    /// Forgets everything. For one caller at a time, as [`Self::merge`].
-    pub(crate) fn clear(&self) {
-        for shard in &self.shards {
-            shard.store(Arc::default());
+    /// Takes everything that another one has; none replaces a newer one.
+    pub(crate) fn absorb(&self, other: &Self) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        for (place, fresh) in self.shards.iter().zip(&other.shards) {
+            let (known, fresh) = (place.load(), fresh.load_full());
+            let merged = if known.is_empty() { fresh } else { Arc::new(merged(&known, &fresh)) };
+            self.len.fetch_add(merged.len() - known.len(), Relaxed);
+            place.store(merged);
         }
-        self.len.store(0, Relaxed);
     }
 
-    /// Takes new entries; none replaces a newer one. For one caller at a time: the feed.
+    /// Takes new entries; none replaces a newer one.
     pub(crate) fn merge(&self, entries: impl IntoIterator<Item = (SecretHash, KeyEntry)>) {
         let mut rows: Vec<Row> = entries.into_iter().map(|(hash, entry)| Row { hash, entry }).collect();
         // Stable: of two that are equally new the first stays.
         rows.sort_by_key(|row| *row.hash.as_bytes());
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         for fresh in rows.chunk_by(|a, b| shard(&a.hash) == shard(&b.hash)) {
             let place = &self.shards[shard(&fresh[0].hash)];
             let known = place.load();
@@ -214,8 +221,24 @@ mod tests {
         table.merge([(hash, deleted)]);
         assert_eq!(table.get(&hash), Some(suspended));
         assert_eq!(table.len(), 1);
-        table.clear();
-        assert_eq!((table.get(&hash), table.len()), (None, 0));
+    }
+
+    #[test]
+    fn absorbed_is_what_is_newer() {
+        let (table, other) = (KeyTable::default(), KeyTable::default());
+        let [both, ours, theirs] = ["both", "ours", "theirs"].map(SecretHash::of);
+        let (old, new) = (entry(1, KeyState::Active), entry(2, KeyState::Deleted));
+        table.merge([(both, new.clone()), (ours, old.clone())]);
+        other.merge([(both, old.clone()), (theirs, new.clone())]);
+        table.absorb(&other);
+        assert_eq!(
+            [both, ours, theirs].map(|hash| table.get(&hash)),
+            [Some(new.clone()), Some(old), Some(new)]
+        );
+        assert_eq!(table.len(), 3);
+        let empty = KeyTable::default();
+        empty.absorb(&table);
+        assert_eq!((empty.len(), empty.get(&both)), (3, table.get(&both)));
     }
 
     #[test]
