@@ -27,6 +27,8 @@ pub fn encode(event: &RequestEvent, out: &mut Vec<u8>) {
     put_bytes(out, 20, event.region.as_bytes());
     put_bytes(out, 21, if event.trace_id == [0; 16] { &[] } else { &event.trace_id });
     put_number(out, 22, event.interrupted.into());
+    put_number(out, 23, event.limit_window_s.into());
+    put_number(out, 24, event.limit_remaining);
 }
 
 /// What is known only when the call has ended.

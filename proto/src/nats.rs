@@ -78,6 +78,9 @@ pub fn feed_snapshot_purpose(key: &str) -> String {
     format!("keymeter feed snapshot {key}")
 }
 
+/// What the signature of a `FeedBatch` of `KeysService.WatchKeys` is for.
+pub const FEED_WATCH_PURPOSE: &str = "keymeter feed watch";
+
 /// What is signed: the purpose, a zero byte, the message. So no message passes for one of another purpose.
 #[must_use]
 pub fn signed_bytes(purpose: &str, message: &[u8]) -> Vec<u8> {

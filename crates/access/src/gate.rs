@@ -75,7 +75,7 @@ fn extensions(claims: Option<Claims>) -> http::Extensions {
     extensions
 }
 
-/// Who calls; `None` where everybody may.
+/// Who calls; `None` where everybody may, or an edge does, which has no workspace.
 fn admit<B>(
     verifier: &Verifier,
     request: &Request<B>,
@@ -86,6 +86,10 @@ fn admit<B>(
         return Ok(None);
     }
     let metadata = MetadataMap::from_headers(request.headers().clone());
+    if who == Who::Edges {
+        verifier.authenticate_edge_at(&metadata, now)?;
+        return Ok(None);
+    }
     let claims = verifier.authenticate_at(&metadata, now)?;
     who.admit(&claims, now)?;
     Ok(Some(claims))
@@ -105,7 +109,10 @@ mod tests {
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
-    use crate::{Role, verifier::tests::taught};
+    use crate::{
+        Role,
+        verifier::tests::{key, taught},
+    };
 
     /// Calls a gate before a service that answers everything with who it was told calls.
     async fn call(
@@ -145,6 +152,8 @@ mod tests {
             (format!("{keys}/CreateKey"), Some(&owner), Ok(Some(Role::Owner))),
             (format!("{keys}/CreateKey"), Some(&viewer), Err(Code::PermissionDenied)),
             (format!("{keys}/ListKeys"), Some(&viewer), Ok(Some(Role::Viewer))),
+            (format!("{keys}/WatchKeys"), Some(&owner), Err(Code::PermissionDenied)),
+            (format!("{keys}/WatchKeys"), None, Err(Code::Unauthenticated)),
             (format!("{keys}/ListKeys"), None, Err(Code::Unauthenticated)),
             (format!("{keys}/ListKeys"), Some(&"x".to_owned()), Err(Code::Unauthenticated)),
             // Served or not: an RPC without a row is not reached, by nobody.
@@ -154,6 +163,21 @@ mod tests {
         ] {
             let (answer, reached) = call(&path, token.map(String::as_str), verifier.clone()).await;
             assert_eq!((answer, reached), (expected, usize::from(expected.is_ok())), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_edge_reaches_what_is_for_edges_and_nothing_else() {
+        let (signer, public) = key("a");
+        let now = OffsetDateTime::now_utc();
+        let edge = signer.sign_edge_token(now + crate::LIFETIME, now);
+        let verifier = Verifier::default();
+        verifier.replace(&[public]);
+        for row in crate::table::TABLE.iter().filter(|row| row.who != Who::Public) {
+            let (answer, reached) = call(&format!("/{}", row.rpc), Some(&edge), verifier.clone()).await;
+            let is_for_edges = row.who == Who::Edges;
+            let expected = if is_for_edges { Ok(None) } else { Err(Code::Unauthenticated) };
+            assert_eq!((answer, reached), (expected, usize::from(is_for_edges)), "{}", row.rpc);
         }
     }
 }

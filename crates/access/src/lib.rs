@@ -4,6 +4,7 @@
 //! call. Never opens a database and never sees a password or a service token.
 
 mod claims;
+mod edge_token;
 mod follow;
 mod gate;
 mod role;

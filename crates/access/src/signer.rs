@@ -40,6 +40,15 @@ impl Signer {
         jsonwebtoken::encode(&header, &Wire::new(claims, now), &self.key)
             .expect("claims are JSON and the key was tried")
     }
+
+    /// The key's name.
+    pub(crate) fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    pub(crate) const fn key(&self) -> &EncodingKey {
+        &self.key
+    }
 }
 
 impl fmt::Debug for Signer {

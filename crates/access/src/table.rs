@@ -35,6 +35,8 @@ pub enum Who {
         /// Whether the person must have given the password in the last [`FRESH_FOR`].
         fresh: bool,
     },
+    /// Edges with a good edge token, and nobody else.
+    Edges,
 }
 
 /// Which services may call an RPC.
@@ -76,6 +78,8 @@ pub const TABLE: &[Row] = &[
     fresh("keymeter.keys.v1.KeysService/RevealKey", WORKERS),
     row("keymeter.keys.v1.KeysService/DeleteKey", WORKERS, Services::With(S::KeysWrite)),
     row("keymeter.keys.v1.KeysService/VerifyKey", WORKERS, Services::With(S::KeysVerify)),
+    edges("keymeter.keys.v1.KeysService/WatchKeys"),
+    edges("keymeter.keys.v1.KeysService/AckFeed"),
     row("keymeter.keys.v1.WorkspacesService/CreateWorkspace", EVERYONE, Services::Never),
     row("keymeter.keys.v1.WorkspacesService/GetWorkspace", EVERYONE, Services::All),
     row("keymeter.keys.v1.WorkspacesService/ListWorkspaces", EVERYONE, Services::All),
@@ -115,6 +119,10 @@ const fn fresh(rpc: &'static str, people: &'static [Role]) -> Row {
     Row { rpc, who: Who::Holders { people, services: Services::Never, fresh: true } }
 }
 
+const fn edges(rpc: &'static str) -> Row {
+    Row { rpc, who: Who::Edges }
+}
+
 /// Who may call the RPC with this path, `/keymeter.keys.v1.KeysService/CreateKey`.
 ///
 /// # Errors
@@ -140,7 +148,16 @@ impl Who {
     /// # Errors
     /// `PERMISSION_DENIED`, with what is missing.
     pub fn admit(&self, claims: &Claims, now: OffsetDateTime) -> Result<(), Status> {
-        let Self::Holders { people, services, fresh } = self else { return Ok(()) };
+        let (people, services, fresh) = match self {
+            Self::Public => return Ok(()),
+            Self::Edges => {
+                return Err(denied(
+                    "EDGES_ONLY",
+                    "only an edge may do this, with a token that `keys edge-token` prints",
+                ));
+            }
+            Self::Holders { people, services, fresh } => (people, services, fresh),
+        };
         if claims.role == Role::Service {
             return admit_service(*services, &claims.scopes);
         }
@@ -265,6 +282,10 @@ mod tests {
         assert_eq!(may("usage.v1.UsageService/GetSummary"), [true; 6]);
         assert_eq!(may("usage.v1.UsageService/ListRequests"), [true, true, true, false, true, true]);
         assert_eq!(may("keys.v1.SessionsService/SignIn"), [true; 6]);
+        assert_eq!(may("keys.v1.KeysService/WatchKeys"), [false; 6]);
+        assert_eq!(may("keys.v1.KeysService/AckFeed"), [false; 6]);
+        let refused = reason("keys.v1.KeysService/WatchKeys", &claims(Role::Owner, &[]));
+        assert_eq!(refused.as_deref(), Some("EDGES_ONLY"));
     }
 
     #[rstest]

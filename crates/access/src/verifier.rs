@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use proto::{keys as pb, status};
+use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tonic::{Code, Status, metadata::MetadataMap};
@@ -51,6 +52,23 @@ impl Verifier {
     /// # Errors
     /// As there.
     pub fn authenticate_at(&self, metadata: &MetadataMap, now: OffsetDateTime) -> Result<Claims, Status> {
+        let claims = self.read::<Wire>(metadata, AUDIENCE)?.read().ok_or_else(invalid)?;
+        if claims.expires <= now {
+            return Err(status::error(
+                Code::Unauthenticated,
+                "ACCESS_TOKEN_EXPIRED",
+                "the access token has expired; get a new one with SessionsService.Refresh or ExchangeToken",
+            ));
+        }
+        Ok(claims)
+    }
+
+    /// What a token says that one of the keys signed for `audience`; its end is not looked at.
+    pub(crate) fn read<W: DeserializeOwned>(
+        &self,
+        metadata: &MetadataMap,
+        audience: &str,
+    ) -> Result<W, Status> {
         let token = bearer(metadata)?;
         let header = jsonwebtoken::decode_header(token).map_err(|_| invalid())?;
         let keys = self.shared.keys.load();
@@ -61,16 +79,7 @@ impl Verifier {
             self.shared.unknown_kid.notify_one();
             return Err(invalid());
         };
-        let wire = jsonwebtoken::decode::<Wire>(token, key, &validation()).map_err(|_| invalid())?.claims;
-        let claims = wire.read().ok_or_else(invalid)?;
-        if claims.expires <= now {
-            return Err(status::error(
-                Code::Unauthenticated,
-                "ACCESS_TOKEN_EXPIRED",
-                "the access token has expired; get a new one with SessionsService.Refresh or ExchangeToken",
-            ));
-        }
-        Ok(claims)
+        Ok(jsonwebtoken::decode::<W>(token, key, &validation(audience)).map_err(|_| invalid())?.claims)
     }
 
     /// Waits until a token names a key that is not held.
@@ -106,9 +115,9 @@ fn invalid() -> Status {
 }
 
 /// Algorithm and audience; the time is checked by us, so that it can be given.
-fn validation() -> Validation {
+fn validation(audience: &str) -> Validation {
     let mut validation = Validation::new(Algorithm::EdDSA);
-    validation.set_audience(&[AUDIENCE]);
+    validation.set_audience(&[audience]);
     validation.set_required_spec_claims(&["aud", "exp", "sub"]);
     validation.validate_exp = false;
     validation
@@ -126,14 +135,14 @@ pub(crate) mod tests {
 
     const NOW: OffsetDateTime = time::macros::datetime!(2026-11-22 06:00 UTC);
 
-    fn key(kid: &str) -> (Signer, pb::SigningKey) {
+    pub(crate) fn key(kid: &str) -> (Signer, pb::SigningKey) {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
         let public_key = pair.public_key().as_ref().to_vec();
         (Signer::new(kid, pkcs8.as_ref()).unwrap(), pb::SigningKey { kid: kid.into(), public_key })
     }
 
-    fn claims() -> Claims {
+    pub(crate) fn claims() -> Claims {
         Claims {
             subject: Subject::Account(AccountId::generate()),
             workspace_id: WorkspaceId::generate(),
@@ -153,7 +162,7 @@ pub(crate) mod tests {
         (verifier, move |role| signer.sign(&Claims { role, expires: now + crate::LIFETIME, ..claims() }, now))
     }
 
-    fn metadata(header: &str) -> MetadataMap {
+    pub(crate) fn metadata(header: &str) -> MetadataMap {
         let mut metadata = MetadataMap::new();
         metadata.insert("authorization", header.parse().unwrap());
         metadata

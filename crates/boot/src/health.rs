@@ -18,6 +18,7 @@ const START: &str = "start";
 #[derive(Clone)]
 pub struct Health {
     missing: Arc<Mutex<BTreeMap<&'static str, Missing>>>,
+    notes: Arc<Mutex<BTreeMap<&'static str, String>>>,
     ready: watch::Sender<bool>,
 }
 
@@ -38,11 +39,14 @@ struct Missing {
 struct Readiness {
     ready: bool,
     missing: BTreeMap<&'static str, Missing>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    notes: BTreeMap<&'static str, String>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        let health = Self { missing: Arc::default(), ready: watch::Sender::new(false) };
+        let health =
+            Self { missing: Arc::default(), notes: Arc::default(), ready: watch::Sender::new(false) };
         Need { name: START, health: health.clone() }.down("starting");
         health
     }
@@ -68,11 +72,17 @@ impl Health {
     pub fn router(&self) -> Router {
         let health = self.clone();
         let readiness = move || {
-            let missing = health.missing();
-            let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            std::future::ready((status, Json(Readiness { ready: missing.is_empty(), missing })))
+            let (status, readiness) = health.readiness();
+            std::future::ready((status, Json(readiness)))
         };
         Router::new().route("/healthz", get(|| std::future::ready("ok\n"))).route("/readyz", get(readiness))
+    }
+
+    fn readiness(&self) -> (StatusCode, Readiness) {
+        let missing = self.missing();
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, Readiness { ready: missing.is_empty(), missing, notes })
     }
 
     fn missing(&self) -> BTreeMap<&'static str, Missing> {
@@ -94,8 +104,15 @@ impl Need {
         self.name
     }
 
+    /// It is there, and something is to be known of it; `/readyz` says so until it is down or up again.
+    pub fn up_with(&self, note: String) {
+        self.up();
+        self.health.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name, note);
+    }
+
     /// It is there.
     pub fn up(&self) {
+        self.health.notes.lock().unwrap_or_else(PoisonError::into_inner).remove(self.name);
         self.health.change(|missing| {
             missing.remove(self.name);
         });
@@ -105,6 +122,7 @@ impl Need {
     pub fn down(&self, reason: impl Into<String>) {
         let since = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
         let reason = reason.into();
+        self.health.notes.lock().unwrap_or_else(PoisonError::into_inner).remove(self.name);
         self.health.change(|missing| {
             let since = missing.get(self.name).map_or(since, |known| known.since.clone());
             missing.insert(self.name, Missing { since, reason });
@@ -131,5 +149,19 @@ mod tests {
         let missing = health.missing();
         assert_eq!((missing["nats"].reason.as_str(), &missing["nats"].since), ("timed out", &since));
         assert!(!*health.ready().borrow());
+    }
+
+    #[test]
+    fn a_note_is_shown_until_it_is_out_of_date() {
+        let health = Health::default();
+        let keys = health.need("keys");
+        let noted = || (health.readiness().0.as_u16(), health.readiness().1.notes.get("keys").cloned());
+        keys.up_with("too old".into());
+        assert_eq!(noted(), (200, Some("too old".into())));
+        keys.up();
+        assert_eq!(noted(), (200, None));
+        keys.up_with("too old".into());
+        keys.down("gone");
+        assert_eq!(noted(), (503, None));
     }
 }

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use edge_layer::bench::{Capturing, Verifying};
+use edge_layer::bench::{Capturing, Limiting, Verifying};
 
 /// Keys in the table.
 const KEYS: usize = 1_000_000;
@@ -32,6 +32,19 @@ fn verify(criterion: &mut Criterion) {
     });
 }
 
+fn limit(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let limiting = Limiting::new(KEYS, folder.path());
+    let mut number = 0;
+    let mut key = || {
+        number += 1;
+        limiting.key(number)
+    };
+    criterion.bench_function("limit/check", |bencher| {
+        bencher.iter_batched(&mut key, |key| (black_box(limiting.check(&key)), key), BatchSize::SmallInput);
+    });
+}
+
 fn capture(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let capturing = Capturing::new(folder.path());
@@ -48,5 +61,5 @@ fn capture(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, verify, capture);
+criterion_group!(benches, verify, limit, capture);
 criterion_main!(benches);

@@ -19,10 +19,17 @@ pub(crate) async fn run(
     feed: Arc<FeedState>,
 ) -> Result<Infallible, PublishError> {
     let edge_id = edge_id.to_string();
+    let mut told = feed.told();
     loop {
-        feed.applied().await;
-        let ack = FeedAck { edge_id: edge_id.clone(), feed_version: feed.version() };
-        jetstream.client().publish(FEED_ACKS_SUBJECT, ack.encode_to_vec().into()).await?;
+        let feed_version = *told.borrow_and_update();
+        if feed_version > 0 {
+            let ack = FeedAck { edge_id: edge_id.clone(), feed_version };
+            jetstream.client().publish(FEED_ACKS_SUBJECT, ack.encode_to_vec().into()).await?;
+        }
         tokio::time::sleep(PAUSE).await;
+        if told.changed().await.is_err() {
+            // The edge is going; so is this.
+            std::future::pending::<()>().await;
+        }
     }
 }

@@ -3,19 +3,21 @@
 
 use std::{convert::Infallible, future::ready, hint::black_box, path::Path, sync::Arc, time::Instant};
 
-use domain::{Environment, KeyId, KeyState, Origin, RequestId, Secret, SecretId, WorkspaceId};
+use domain::{EdgeId, Environment, KeyId, KeyState, Origin, RequestId, Secret, SecretId, WorkspaceId};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
+use proto::events as pb;
 use time::OffsetDateTime;
 use tower::{Layer as _, Service as _, service_fn};
 
 use crate::{
     capture::{Call, Recorder},
     credential,
-    feed::FeedState,
-    key_table::{KeyEntry, KeyTable},
+    feed::{FeedState, Source, WhenFeedLost},
+    key_table::{KeyEntry, KeyTable, Policy},
     layer::{Arrival, EdgeLayer, Shared},
+    limit::{KeyLimits, RateLimits},
     metrics::Metrics,
     network,
     route::Routes,
@@ -45,8 +47,8 @@ impl Verifying {
         let secrets: Vec<Secret> = (0..keys).map(|_| Secret::generate(Environment::Live)).collect();
         let table = KeyTable::default();
         table.merge(secrets.iter().map(|secret| (secret.hash(), entry())));
-        let feed = FeedState::new(FEED_LOST_AFTER);
-        feed.is_current_at(tokio::time::Instant::now());
+        let feed = FeedState::new(FEED_LOST_AFTER, WhenFeedLost::Refuse);
+        feed.is_current_at(tokio::time::Instant::now(), Source::Nats);
         Self { table, feed, secrets }
     }
 
@@ -74,6 +76,44 @@ impl Verifying {
     }
 }
 
+/// Calls of keys with a limit that all of them use.
+pub struct Limiting {
+    limits: RateLimits,
+    entries: Vec<KeyEntry>,
+}
+
+/// A key that was found.
+pub struct Found(KeyEntry);
+
+impl Limiting {
+    /// So many keys, each called once before.
+    ///
+    /// # Panics
+    /// If the folder can not be used.
+    #[must_use]
+    pub fn new(keys: usize, folder: &Path) -> Self {
+        let limits = RateLimits::open(folder, EdgeId::generate(), 1).expect("the folder can be used");
+        let entries: Vec<KeyEntry> = (0..keys).map(|_| limited()).collect();
+        let began = Instant::now();
+        for entry in &entries {
+            let _ = limits.check(entry, began);
+        }
+        Self { limits, entries }
+    }
+
+    /// A key as verification hands it on; neighbouring numbers are far from each other.
+    #[must_use]
+    pub fn key(&self, number: usize) -> Found {
+        Found(self.entries[number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % self.entries.len()].clone())
+    }
+
+    /// Whether a call with it is admitted.
+    #[must_use]
+    pub fn check(&self, key: &Found) -> bool {
+        self.limits.check(&key.0, Instant::now()).is_some_and(|checked| checked.denial().is_none())
+    }
+}
+
 /// Calls that are written down.
 pub struct Capturing {
     shared: Arc<Shared>,
@@ -89,12 +129,15 @@ impl Capturing {
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         let spool = Arc::new(Spool::open(folder, LIMITS).expect("the folder can be used"));
-        let (feed, table) = (Arc::new(FeedState::new(FEED_LOST_AFTER)), Arc::<KeyTable>::default());
-        let (secret, entry) = (Secret::generate(Environment::Live), entry());
+        let (feed, table) =
+            (Arc::new(FeedState::new(FEED_LOST_AFTER, WhenFeedLost::Refuse)), Arc::<KeyTable>::default());
+        let (secret, entry) = (Secret::generate(Environment::Live), limited());
         table.merge([(secret.hash(), entry.clone())]);
-        feed.is_current_at(tokio::time::Instant::now());
+        feed.is_current_at(tokio::time::Instant::now(), Source::Nats);
+        let limits = RateLimits::open(folder, spool.edge_id(), spool.boot_epoch());
+        let limits = Arc::new(limits.expect("the folder can be used"));
         let recorder = Recorder {
-            metrics: Metrics::new(&spool, &feed),
+            metrics: Metrics::new(&spool, &feed, &limits),
             spool,
             shards: SHARDS,
             is_cutting: false.into(),
@@ -102,6 +145,7 @@ impl Capturing {
         let shared = Shared {
             table,
             feed,
+            limits,
             recorder: Arc::new(recorder),
             routes: Routes::default(),
             region: "eu-1".into(),
@@ -160,6 +204,13 @@ fn entry() -> KeyEntry {
         state: KeyState::Active,
         policy: None,
     }
+}
+
+/// With a limit that is never reached.
+fn limited() -> KeyEntry {
+    let limit = pb::RateLimit { name: "minute".into(), requests: 1_000_000_000, window_s: 60 };
+    let policy = Policy { limits: KeyLimits::read(&[limit]), ..Policy::default() };
+    KeyEntry { policy: Some(Arc::new(policy)), ..entry() }
 }
 
 fn headers(secret: &Secret) -> HeaderMap {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use time::OffsetDateTime;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -13,8 +14,9 @@ use crate::{
     ack,
     capture::Recorder,
     commits,
-    feed::{self, FeedState},
+    feed::{self, FeedState, Source, WhenFeedLost},
     feed_keys::FeedKeys,
+    feed_log::FeedLog,
     heartbeat,
     key_table::KeyTable,
     layer::{EdgeLayer, Shared},
@@ -27,10 +29,13 @@ use crate::{
     scopes::RequiredScopes,
     spool::{self, Limits, Spool},
     verdict::Feed,
+    watch::{KeysAccess, Watcher},
 };
 
 /// Largest segment of the spool, in bytes.
 const SEGMENT_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Folder in the spool's with what is kept of the key feed.
+const FEED_DIR: &str = "feed";
 /// A spool has room for at least so many segments, so that dropping one is a small loss.
 const SEGMENTS_MIN: u64 = 8;
 /// How long events wait at a new connection for what ClickHouse has of them.
@@ -51,8 +56,12 @@ pub struct Settings {
     pub shards: u16,
     /// Written into each event; at most 64 bytes.
     pub region: String,
-    /// After how long without a live key feed every call is refused.
+    /// Where the key feed comes from while NATS is away; without it there is no snapshot of the keys on the disk either.
+    pub keys: Option<KeysAccess>,
+    /// After how long without a live key feed it counts as lost.
     pub feed_lost_after: Duration,
+    /// What becomes of calls then.
+    pub when_feed_lost: WhenFeedLost,
     /// What the key feed is checked with.
     pub feed_keys: FeedKeys,
     /// Which scope a route requires.
@@ -79,6 +88,8 @@ pub struct Status {
     pub nats: bool,
     /// The keys are known and current.
     pub feed: Feed,
+    /// Where they come from now; `None` while nothing is heard of them.
+    pub source: Option<Source>,
     /// Why the spool cannot be written; `None` if it can.
     pub spool: Option<String>,
     /// Rate limits are counted together with all edges; else this edge counts alone.
@@ -105,6 +116,7 @@ impl Edge {
         let bytes_max = settings.spool_bytes_max;
         let limits = Limits { bytes_max, segment_bytes_max: SEGMENT_BYTES_MAX.min(bytes_max / SEGMENTS_MIN) };
         let spool_dir = settings.spool_dir;
+        let feed_dir = spool_dir.join(FEED_DIR);
         let open = move || {
             let spool = Spool::open(&spool_dir, limits)?;
             let limits = RateLimits::open(&spool_dir, spool.edge_id(), spool.boot_epoch())
@@ -113,7 +125,9 @@ impl Edge {
         };
         let (spool, limits) =
             tokio::task::spawn_blocking(open).await.expect("opening a spool does not panic")?;
-        let feed = Arc::new(FeedState::new(settings.feed_lost_after));
+        let feed = Arc::new(FeedState::new(settings.feed_lost_after, settings.when_feed_lost));
+        let table = Arc::new(KeyTable::default());
+        let log = open_feed_log(feed_dir, &settings.feed_keys, &table, &feed).await;
         let link = Link::connect(&settings.nats_url, format!("keymeter {}", spool.edge_id())).await?;
         let recorder = Recorder {
             spool: spool.clone(),
@@ -122,7 +136,7 @@ impl Edge {
             is_cutting: AtomicBool::new(false),
         };
         let shared = Arc::new(Shared {
-            table: Arc::new(KeyTable::default()),
+            table,
             feed,
             limits,
             recorder: Arc::new(recorder),
@@ -132,7 +146,8 @@ impl Edge {
             trusted_proxies: settings.trusted_proxies,
         });
         let mut edge = Self { shared, spool, link, stop: CancellationToken::new(), tasks: JoinSet::new() };
-        edge.spawn_tasks(settings.feed_keys);
+        edge.spawn_feed(settings.feed_keys, settings.keys, log);
+        edge.spawn_tasks();
         Ok(edge)
     }
 
@@ -148,6 +163,7 @@ impl Edge {
         Status {
             nats: self.link.is_up(),
             feed: self.shared.feed.feed(),
+            source: self.shared.feed.source(),
             spool: self.spool.stats().failing,
             limits_shared: self.shared.limits.is_shared(),
         }
@@ -194,11 +210,29 @@ impl Edge {
         timeout(within, poll).await.is_ok()
     }
 
-    fn spawn_tasks(&mut self, feed_keys: FeedKeys) {
-        let (link, stop) = (self.link.clone(), self.stop.clone());
-        let (table, feed) = (self.shared.table.clone(), self.shared.feed.clone());
-        self.tasks.spawn(feed::run(link, feed_keys, table, feed, stop));
+    /// What keeps the keys current: NATS, the keys service if it may be asked, and a note on the disk of what is known.
+    fn spawn_feed(&mut self, keys: FeedKeys, access: Option<KeysAccess>, log: Option<Arc<FeedLog>>) {
+        let (table, state) = (self.shared.table.clone(), self.shared.feed.clone());
+        let floor = log.as_ref().map_or(0, |log| log.marked());
+        if let Some(access) = access {
+            let watcher = Watcher {
+                access,
+                keys: keys.clone(),
+                table: table.clone(),
+                state: state.clone(),
+                log: log.clone(),
+                floor,
+                edge_id: self.spool.edge_id(),
+                boot_epoch: self.spool.boot_epoch(),
+            };
+            self.tasks.spawn(watcher.run(self.stop.clone()));
+        }
+        let (noted, stop) = (state.clone(), self.stop.clone());
+        self.tasks.spawn(async move { _ = stop.run_until_cancelled(noted.note(log)).await });
+        self.tasks.spawn(feed::run(self.link.clone(), keys, table, state, floor, self.stop.clone()));
+    }
 
+    fn spawn_tasks(&mut self) {
         let (link, stop, edge_id) = (self.link.clone(), self.stop.clone(), self.spool.edge_id());
         let feed = self.shared.feed.clone();
         self.tasks.spawn(async move {
@@ -254,4 +288,37 @@ impl Edge {
         });
         self.tasks.spawn(limit::keep(self.shared.limits.clone(), self.stop.clone()));
     }
+}
+
+/// The folder of what is kept of the key feed, and what it has: an edge that starts serves from it at once if it is not
+/// too old. Without it the edge works as well.
+async fn open_feed_log(
+    folder: PathBuf,
+    keys: &FeedKeys,
+    table: &KeyTable,
+    feed: &FeedState,
+) -> Option<Arc<FeedLog>> {
+    let keys = keys.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let log = FeedLog::open(&folder)?;
+        let loaded = log.load(&keys, OffsetDateTime::now_utc());
+        Ok::<_, std::io::Error>((log, loaded))
+    })
+    .await
+    .expect("reading a snapshot does not panic");
+    let (log, loaded) = opened
+        .inspect_err(|error| tracing::warn!(%error, "no snapshot of the keys is kept beside the spool"))
+        .ok()?;
+    if let Some(loaded) = loaded {
+        table.absorb(&loaded.table);
+        feed.has_applied(loaded.version);
+        feed.was_current(loaded.age);
+        tracing::info!(
+            feed.version = loaded.version,
+            feed.age_s = loaded.age.as_secs(),
+            secrets = table.len(),
+            "the keys are known from the disk"
+        );
+    }
+    Some(Arc::new(log))
 }

@@ -42,10 +42,15 @@ impl std::str::FromStr for FeedKeys {
 impl FeedKeys {
     /// The message of a value, if one of the keys signed it for `purpose`.
     pub(crate) fn open<M: Message + Default>(&self, purpose: &str, value: &[u8]) -> Option<M> {
+        M::decode(self.open_bytes(purpose, value)?.as_slice()).ok()
+    }
+
+    /// The encoded message of a value, if one of the keys signed it for `purpose`.
+    pub(crate) fn open_bytes(&self, purpose: &str, value: &[u8]) -> Option<Vec<u8>> {
         let signed = SignedFeedMessage::decode(value).ok()?;
         let key = self.by_kid.get(&signed.kid)?;
         key.verify_sig(&signed_bytes(purpose, &signed.message), &signed.signature).ok()?;
-        M::decode(signed.message.as_slice()).ok()
+        Some(signed.message)
     }
 }
 

@@ -59,11 +59,12 @@ async fn beat(
     let heartbeat = pb::EdgeHeartbeat {
         edge_id: spool.edge_id().to_string(),
         boot_epoch: spool.boot_epoch(),
-        feed_version: feed.version(),
+        feed_version: *feed.told().borrow(),
         sent_at: Some(timestamp::to_proto(OffsetDateTime::now_utc())),
         clear_until: Some(timestamp::to_proto(clearance.until)),
         positions: clearance.positions.iter().map(position).collect(),
         feed_lost_after_ms: u32::try_from(feed.lost_after().as_millis()).unwrap_or(u32::MAX),
+        serves_stale: feed.serves_stale(),
     };
     bucket.put(&heartbeat.edge_id, heartbeat.encode_to_vec().into()).await?;
     Ok(())

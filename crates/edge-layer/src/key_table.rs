@@ -2,7 +2,7 @@
 //! and touch some five cache lines; a writer swaps one small shard.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
@@ -115,11 +115,14 @@ struct Shard {
 pub(crate) struct KeyTable {
     shards: Box<[ArcSwap<Shard>]>,
     len: AtomicUsize,
+    /// One writer at a time: a shard is read, merged and put back.
+    writing: Mutex<()>,
 }
 
 impl Default for KeyTable {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(), len: AtomicUsize::new(0) }
+        let shards = (0..SHARDS).map(|_| ArcSwap::default()).collect();
+        Self { shards, len: AtomicUsize::new(0), writing: Mutex::new(()) }
     }
 }
 
@@ -137,15 +140,18 @@ impl KeyTable {
         self.len.load(Relaxed)
     }
 
-    /// Forgets everything. For one caller at a time, as [`Self::merge`].
-    pub(crate) fn clear(&self) {
-        for shard in &self.shards {
-            shard.store(Arc::default());
+    /// Takes everything that another one has; none replaces a newer one.
+    pub(crate) fn absorb(&self, other: &Self) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        for (place, fresh) in self.shards.iter().zip(&other.shards) {
+            let (known, fresh) = (place.load(), fresh.load_full());
+            let merged = if known.rows.is_empty() { fresh } else { Arc::new(known.with(fresh.iter())) };
+            self.len.fetch_add(merged.rows.len() - known.rows.len(), Relaxed);
+            place.store(merged);
         }
-        self.len.store(0, Relaxed);
     }
 
-    /// Takes new entries; none replaces a newer one. For one caller at a time: the feed.
+    /// Takes new entries; none replaces a newer one.
     pub(crate) fn merge(&self, entries: impl IntoIterator<Item = (SecretHash, KeyEntry)>) {
         let row = |(hash, entry)| {
             let (head, tail) = split(&hash);
@@ -154,10 +160,11 @@ impl KeyTable {
         let mut rows: Vec<(Head, Row)> = entries.into_iter().map(row).collect();
         // Stable: of two that are equally new the first stays.
         rows.sort_by_key(|(head, row)| (*head, row.tail));
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         for fresh in rows.chunk_by(|(a, _), (b, _)| shard(*a) == shard(*b)) {
             let place = &self.shards[shard(fresh[0].0)];
             let known = place.load();
-            let merged = known.with(fresh);
+            let merged = known.with(fresh.iter().map(|(head, row)| (*head, row)));
             self.len.fetch_add(merged.rows.len() - known.rows.len(), Relaxed);
             place.store(Arc::new(merged));
         }
@@ -180,12 +187,15 @@ impl Shard {
         rows[at..at + same].iter().find(|row| row.tail == *tail).map(|row| &row.entry)
     }
 
+    fn iter(&self) -> impl ExactSizeIterator<Item = (Head, &Row)> {
+        self.heads.iter().copied().zip(&self.rows)
+    }
+
     /// These rows too, of each hash the newest.
-    fn with(&self, fresh: &[(Head, Row)]) -> Self {
+    fn with<'a>(&'a self, fresh: impl ExactSizeIterator<Item = (Head, &'a Row)>) -> Self {
         let most = self.rows.len() + fresh.len();
         let (mut heads, mut rows) = (Vec::with_capacity(most), Vec::<Row>::with_capacity(most));
-        let mut known = self.heads.iter().copied().zip(&self.rows).peekable();
-        let mut fresh = fresh.iter().map(|(head, row)| (*head, row)).peekable();
+        let (mut known, mut fresh) = (self.iter().peekable(), fresh.peekable());
         let key = |(head, row): &(Head, &Row)| (*head, row.tail);
         loop {
             let is_known = match (known.peek(), fresh.peek()) {
@@ -253,8 +263,24 @@ mod tests {
         table.merge([(hash, deleted)]);
         assert_eq!(table.get(&hash), Some(suspended));
         assert_eq!(table.len(), 1);
-        table.clear();
-        assert_eq!((table.get(&hash), table.len()), (None, 0));
+    }
+
+    #[test]
+    fn absorbed_is_what_is_newer() {
+        let (table, other) = (KeyTable::default(), KeyTable::default());
+        let [both, ours, theirs] = ["both", "ours", "theirs"].map(SecretHash::of);
+        let (old, new) = (entry(1, KeyState::Active), entry(2, KeyState::Deleted));
+        table.merge([(both, new.clone()), (ours, old.clone())]);
+        other.merge([(both, old.clone()), (theirs, new.clone())]);
+        table.absorb(&other);
+        assert_eq!(
+            [both, ours, theirs].map(|hash| table.get(&hash)),
+            [Some(new.clone()), Some(old), Some(new)]
+        );
+        assert_eq!(table.len(), 3);
+        let empty = KeyTable::default();
+        empty.absorb(&table);
+        assert_eq!((empty.len(), empty.get(&both)), (3, table.get(&both)));
     }
 
     #[test]

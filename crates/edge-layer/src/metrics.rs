@@ -12,10 +12,11 @@ use opentelemetry::{
 };
 
 use crate::{
-    feed::FeedState,
+    feed::{FeedState, Source},
     limit::{Figures, RateLimits},
     problem::Problem,
     spool::Spool,
+    verdict::Feed,
 };
 
 /// The instruments that calls touch; the others are observed when they are asked for.
@@ -165,12 +166,36 @@ fn observe_feed(meter: &Meter, feed: Weak<FeedState>) {
             }
         })
         .build();
+    let version = feed.clone();
     meter
         .u64_observable_gauge("keymeter_edge_feed_version")
         .with_description("Highest version of the key feed that calls are verified with.")
         .with_callback(move |gauge| {
-            if let Some(feed) = feed.upgrade() {
+            if let Some(feed) = version.upgrade() {
                 gauge.observe(feed.version(), &[]);
+            }
+        })
+        .build();
+    let source = feed.clone();
+    meter
+        .u64_observable_gauge("keymeter_edge_feed_source")
+        .with_description("1 for the source that the list of keys comes from now; 0 for the others.")
+        .with_callback(move |gauge| {
+            if let Some(feed) = source.upgrade() {
+                let now = feed.source();
+                for source in [Source::Nats, Source::Keys] {
+                    let label = KeyValue::new("source", source.as_str());
+                    gauge.observe(u64::from(now == Some(source)), &[label]);
+                }
+            }
+        })
+        .build();
+    meter
+        .u64_observable_gauge("keymeter_edge_feed_stale")
+        .with_description("1 while calls are decided by a list of keys that is too old, as was chosen.")
+        .with_callback(move |gauge| {
+            if let Some(feed) = feed.upgrade() {
+                gauge.observe(u64::from(feed.feed() == Feed::Stale), &[]);
             }
         })
         .build();

@@ -19,6 +19,8 @@ pub enum Feed {
     Live,
     /// Nothing was heard for too long.
     Lost,
+    /// Nothing was heard for too long, and what is known is to be used all the same.
+    Stale,
 }
 
 /// What the verdict depends on, beside the key.
@@ -50,15 +52,16 @@ pub(crate) enum Verdict {
 #[must_use]
 pub(crate) fn decide(entry: Option<KeyEntry>, feed: Feed, asked: Asked<'_>) -> Verdict {
     let entry = match (entry, feed) {
-        (_, Feed::NotReady) | (None, Feed::Lost) => return Verdict::Unsure,
+        // A secret that is not known may be that of a new key.
+        (_, Feed::NotReady) | (None, Feed::Lost | Feed::Stale) => return Verdict::Unsure,
         (None, Feed::Live) => return Verdict::Unknown,
         (Some(entry), _) => entry,
     };
     let denial = match (entry.state, feed) {
         (KeyState::Deleted, _) => Some(Denial::Deleted),
         (_, Feed::Lost | Feed::NotReady) => Some(Denial::FeedLost),
-        (KeyState::Disabled, Feed::Live) => Some(Denial::Disabled),
-        (KeyState::Active, Feed::Live) => denial_of(entry.policy.as_deref(), asked),
+        (KeyState::Disabled, Feed::Live | Feed::Stale) => Some(Denial::Disabled),
+        (KeyState::Active, Feed::Live | Feed::Stale) => denial_of(entry.policy.as_deref(), asked),
     };
     match denial {
         Some(denial) => Verdict::Refuse(entry, denial),
@@ -124,6 +127,10 @@ mod tests {
     #[case(KeyState::Active, Feed::Live, NEXT, NEXT, "192.0.2.7", "none", Some(Denial::ScopeMissing))]
     #[case(KeyState::Active, Feed::Live, NEXT, NEXT, "192.0.2.7", "orders:read", None)]
     #[case(KeyState::Active, Feed::Lost, NEXT, NEXT, "192.0.2.7", "orders:read", Some(Denial::FeedLost))]
+    #[case(KeyState::Deleted, Feed::Stale, NEXT, NEXT, "192.0.2.7", "orders:read", Some(Denial::Deleted))]
+    #[case(KeyState::Disabled, Feed::Stale, NEXT, NEXT, "192.0.2.7", "orders:read", Some(Denial::Disabled))]
+    #[case(KeyState::Active, Feed::Stale, PAST, NEXT, "192.0.2.7", "orders:read", Some(Denial::Expired))]
+    #[case(KeyState::Active, Feed::Stale, NEXT, NEXT, "192.0.2.7", "orders:read", None)]
     fn the_first_that_holds_is_told(
         #[case] state: KeyState,
         #[case] feed: Feed,
@@ -174,6 +181,7 @@ mod tests {
         let asked = Asked { at: NOW, client: None, scope: None };
         assert_eq!(decide(None, Feed::Live, asked), Verdict::Unknown);
         assert_eq!(decide(None, Feed::Lost, asked), Verdict::Unsure);
+        assert_eq!(decide(None, Feed::Stale, asked), Verdict::Unsure);
         assert_eq!(decide(None, Feed::NotReady, asked), Verdict::Unsure);
     }
 }

@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use edge_layer::{Network, RequiredScopes};
+use edge_layer::{KeysAccess, Network, RequiredScopes, WhenFeedLost};
+use http::Uri;
 
 use crate::Settings;
 
@@ -56,7 +57,16 @@ pub struct Config {
     /// Written into each event, for example eu-1.
     #[arg(long, env = "KEYMETER_EDGE_REGION", default_value = "")]
     pub region: String,
-    /// Seconds without a live list of keys after which every call is refused.
+    /// The keys service over gRPC, http:// or https://host:port: where the list of keys comes from while NATS is away.
+    #[arg(long, env = "KEYMETER_EDGE_KEYS_URL", requires = "keys_token_file")]
+    pub keys_url: Option<Uri>,
+    /// File with the output of `keys edge-token`; read again at each connection.
+    #[arg(long, env = "KEYMETER_EDGE_KEYS_TOKEN_FILE", requires = "keys_url")]
+    pub keys_token_file: Option<PathBuf>,
+    /// What becomes of calls when the list of keys is lost: refuse, or stale-ok, which decides by what is known.
+    #[arg(long, env = "KEYMETER_EDGE_WHEN_FEED_LOST", default_value = "refuse")]
+    pub when_feed_lost: FeedLost,
+    /// Seconds without a live list of keys after which it counts as lost.
     #[arg(long, env = "KEYMETER_EDGE_FEED_LOST_AFTER_S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..=86_400))]
     pub feed_lost_after_s: u64,
     /// File with the public keys that the list of keys is checked with: the output of `keys feed-keys`.
@@ -68,6 +78,15 @@ pub struct Config {
     /// Networks of proxies whose X-Forwarded-For is believed, in CIDR notation, separated by commas.
     #[arg(long, env = "KEYMETER_EDGE_TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<Network>,
+}
+
+/// What becomes of calls when the list of keys is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum FeedLost {
+    /// Refused with 503.
+    Refuse,
+    /// Decided by the keys that are known, however old that is.
+    StaleOk,
 }
 
 impl Config {
@@ -93,6 +112,11 @@ impl Config {
             spool_bytes_max: self.spool_bytes_max,
             shards: self.shards,
             region: self.region.clone(),
+            keys: self.keys()?,
+            when_feed_lost: match self.when_feed_lost {
+                FeedLost::Refuse => WhenFeedLost::Refuse,
+                FeedLost::StaleOk => WhenFeedLost::ServeStale,
+            },
             feed_lost_after: Duration::from_secs(self.feed_lost_after_s),
             feed_keys: read("KEYMETER_EDGE_FEED_KEYS_FILE", &self.feed_keys_file)?,
             required_scopes: match &self.required_scopes {
@@ -102,6 +126,21 @@ impl Config {
             trusted_proxies: self.trusted_proxies.clone(),
         };
         Ok(Settings { edge, serving })
+    }
+
+    fn keys(&self) -> anyhow::Result<Option<KeysAccess>> {
+        let Some((url, token_file)) = self.keys_url.as_ref().zip(self.keys_token_file.as_ref()) else {
+            return Ok(None);
+        };
+        let is_url = matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
+        ensure!(is_url, "KEYMETER_EDGE_KEYS_URL is {url}, give a URL such as http://127.0.0.1:50051");
+        fs::metadata(token_file).with_context(|| {
+            format!(
+                "KEYMETER_EDGE_KEYS_TOKEN_FILE {} cannot be used; fill it with the output of `keys edge-token`",
+                token_file.display()
+            )
+        })?;
+        Ok(Some(KeysAccess { url: url.clone(), token_file: token_file.clone() }))
     }
 }
 
@@ -171,6 +210,8 @@ mod tests {
         check("--region", &"x".repeat(65), "KEYMETER_EDGE_REGION");
         check("--shards", "0", "--shards");
         check("--feed-lost-after-s", "0", "--feed-lost-after-s");
+        check("--when-feed-lost", "shrug", "--when-feed-lost");
+        check("--keys-url", "http://127.0.0.1:50051", "--keys-token-file");
         check("--trusted-proxies", "10.0.0.0/8,10.0.0.0/33", "--trusted-proxies");
     }
 
@@ -183,6 +224,12 @@ mod tests {
         config.feed_keys_file = empty.path().to_owned();
         assert!(told(&config).contains("`keys feed-keys`"));
         config.feed_keys_file = keys.path().to_owned();
+        config.keys_url = Some(Uri::from_static("http://127.0.0.1:50051"));
+        config.keys_token_file = Some("token of nobody".into());
+        assert!(told(&config).contains("KEYMETER_EDGE_KEYS_TOKEN_FILE token of nobody"));
+        config.keys_url = Some(Uri::from_static("127.0.0.1"));
+        assert!(told(&config).contains("KEYMETER_EDGE_KEYS_URL"));
+        config.keys_url = None;
         config.required_scopes = Some(scopes.path().to_owned());
         assert!(told(&config).contains("KEYMETER_EDGE_REQUIRED_SCOPES") && told(&config).contains("line 1"));
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use boot::{Health, Need};
-use edge_layer::{Edge, Feed, Status};
+use edge_layer::{Edge, Feed, Source, Status};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -102,15 +102,26 @@ async fn tell(edge: &Edge, needs: &Needs) {
 
 fn say(status: &Status, needs: &Needs) {
     let nats = if status.nats { "NATS is connected" } else { "NATS is not connected" };
+    let source = match status.source {
+        Some(Source::Nats) => "from NATS",
+        Some(Source::Keys) => "from the keys service, without NATS",
+        None => "nothing is heard of it now",
+    };
     match status.feed {
-        Feed::Live => needs.keys.up(),
+        Feed::Live => needs.keys.up_with(format!("the list of keys is current: {source}")),
         Feed::NotReady => needs.keys.down(format!("the first list of keys has not come; {nats}")),
         Feed::Lost => needs.keys.down(format!("the list of keys is too old, calls are refused; {nats}")),
+        Feed::Stale => {
+            tracing::warn!(
+                "the list of keys is too old: calls are decided by it all the same, as was chosen"
+            );
+            needs.keys.up_with(format!("the list of keys is too old and used all the same; {nats}"));
+        }
     }
     match &status.spool {
         None => needs.spool.up(),
         Some(reason) => needs.spool.down(format!("cannot be written, events are lost: {reason}")),
     }
     let limits = if status.limits_shared { "shared" } else { "local" };
-    tracing::info!(nats = status.nats, feed = ?status.feed, spool = status.spool.as_deref().unwrap_or("ok"), limits, "status");
+    tracing::info!(nats = status.nats, feed = ?status.feed, feed.source = source, spool = status.spool.as_deref().unwrap_or("ok"), limits, "status");
 }

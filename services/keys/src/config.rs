@@ -73,6 +73,8 @@ pub enum Command {
     Migrate(Migrate),
     /// Print the public keys that edges check the key feed with (their --feed-keys-file), and end
     FeedKeys,
+    /// Print a token that edges follow the key feed with over gRPC (their --keys-token-file), and end
+    EdgeToken(EdgeToken),
     /// Tell of each line of standard input whether it is a secret, as JSON, and end; 1 if any is none
     CheckSecret,
     /// Make a first account, workspace and service token where they are missing, print them as JSON, and end
@@ -100,6 +102,14 @@ pub struct Migrate {
     /// File with that role's password; line breaks at its end do not count
     #[arg(long, env = "KEYMETER_KEYS_SERVICE_PASSWORD_FILE")]
     pub service_password_file: Option<PathBuf>,
+}
+
+/// Settings of `edge-token`.
+#[derive(Debug, Clone, Args)]
+pub struct EdgeToken {
+    /// For how many days it is good
+    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    pub days: u16,
 }
 
 /// Settings of `verify-chain`.

@@ -1,4 +1,5 @@
-//! Every edge as keys hears of it: heartbeats in the bucket `edges`, and what they say at once after each change.
+//! Every edge as keys hears of it: heartbeats in the bucket `edges`, what they say at once after each change, and what
+//! they say over gRPC (`acks.rs`).
 //! Takes their word for it.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
@@ -21,6 +22,9 @@ const FEED_LOST_AFTER: Duration = Duration::from_secs(30);
 /// Between two heartbeats: so much later than its last one an edge may still have heard of the feed.
 const BEAT: Duration = Duration::from_secs(1);
 
+/// Most edges that are known; more are not heard.
+const EDGES_MAX: usize = 10_000;
+
 /// What is known of one edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
@@ -30,19 +34,21 @@ pub struct Edge {
     pub seen: OffsetDateTime,
     /// After how long without a live feed it refuses all calls.
     pub feed_lost_after: Duration,
+    /// It never does by itself.
+    pub serves_stale: bool,
     boot_epoch: u32,
 }
 
 impl Edge {
     #[cfg(test)]
     pub(crate) fn example(feed_version: u64, seen: OffsetDateTime) -> Self {
-        Self { feed_version, seen, feed_lost_after: FEED_LOST_AFTER, boot_epoch: 1 }
+        Self { feed_version, seen, feed_lost_after: FEED_LOST_AFTER, serves_stale: false, boot_epoch: 1 }
     }
 
-    /// By when it refuses all calls, if it has heard nothing since its last sign of life.
+    /// By when it refuses all calls, if it has heard nothing since its last sign of life; `None` if it never does.
     #[must_use]
-    pub fn fails_closed(&self) -> OffsetDateTime {
-        self.seen + self.feed_lost_after + BEAT
+    pub fn fails_closed(&self) -> Option<OffsetDateTime> {
+        (!self.serves_stale).then(|| self.seen + self.feed_lost_after + BEAT)
     }
 }
 
@@ -107,16 +113,27 @@ impl Edges {
 
     fn acked(&self, ack: FeedAck, seen: OffsetDateTime) {
         self.known.send_modify(|known| {
-            let new = Edge { feed_version: 0, seen, feed_lost_after: FEED_LOST_AFTER, boot_epoch: 0 };
+            let new = Edge {
+                feed_version: 0,
+                seen,
+                feed_lost_after: FEED_LOST_AFTER,
+                serves_stale: false,
+                boot_epoch: 0,
+            };
             let edge = known.entry(ack.edge_id).or_insert(new);
             edge.feed_version = edge.feed_version.max(ack.feed_version);
             edge.seen = edge.seen.max(seen);
         });
     }
 
-    fn beat(&self, edge_id: String, beat: &EdgeHeartbeat, seen: OffsetDateTime) {
+    /// What an edge said of itself; of an earlier start than the known one it counts no more.
+    pub(crate) fn beat(&self, edge_id: String, beat: &EdgeHeartbeat, seen: OffsetDateTime) {
         self.known.send_modify(|known| {
             let before = known.get(&edge_id).copied();
+            let is_late = before.is_some_and(|before| beat.boot_epoch < before.boot_epoch);
+            if is_late || (before.is_none() && known.len() >= EDGES_MAX) {
+                return;
+            }
             // Within one start it only goes up: a heartbeat may arrive after a later ack.
             let same = before.filter(|before| [0, beat.boot_epoch].contains(&before.boot_epoch));
             let acked = same.map_or(0, |before| before.feed_version);
@@ -128,9 +145,38 @@ impl Edges {
                 feed_version: beat.feed_version.max(acked),
                 seen: before.map_or(seen, |before| before.seen.max(seen)),
                 feed_lost_after: lost_after,
+                serves_stale: beat.serves_stale,
                 boot_epoch: beat.boot_epoch,
             };
             known.insert(edge_id, edge);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_earlier_start_says_nothing_of_the_running_one() {
+        let (edges, now) = (Edges::default(), OffsetDateTime::UNIX_EPOCH);
+        let beat =
+            |boot_epoch, feed_version| EdgeHeartbeat { boot_epoch, feed_version, ..Default::default() };
+        let version = || edges.subscribe().borrow()["edge_a"].feed_version;
+        edges.beat("edge_a".into(), &beat(1, 20), now);
+        edges.beat("edge_a".into(), &beat(2, 15), now);
+        assert_eq!(version(), 15, "it started on less");
+        // NATS is back and says again what it heard before.
+        edges.beat("edge_a".into(), &beat(1, 20), now);
+        assert_eq!(version(), 15);
+        edges.beat("edge_a".into(), &beat(2, 14), now);
+        assert_eq!(version(), 15, "within one start it only goes up");
+    }
+
+    #[test]
+    fn an_edge_that_serves_on_never_fails_closed() {
+        let edge = Edge::example(1, OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(edge.fails_closed(), Some(OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(31)));
+        assert_eq!(Edge { serves_stale: true, ..edge }.fails_closed(), None);
     }
 }

@@ -8,6 +8,7 @@ use boot::{Health, Need};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub mod acks;
 pub mod activity;
 pub mod audit;
 pub mod bootstrap;
@@ -50,8 +51,10 @@ pub mod token;
 pub mod verify_chain;
 pub mod workspaces;
 
+use acks::Acks;
 use config::Config;
 use edges::Edges;
+use feed::watches::Watches;
 use lifecycle::Keys;
 use metrics::Metrics;
 use receipts::Receipts;
@@ -85,9 +88,13 @@ pub async fn run(
 
     let edges = Edges::default();
     let receipts = Receipts::new(store.clone(), edges.clone());
+    let (acks, waiting_acks) = Acks::new(store.clone(), edges.clone());
+    let watches = Watches::new(store.clone(), Arc::clone(&signing), shutdown.clone());
     let keys = Keys::new(store.clone(), Arc::clone(&kek));
     let routes = grpc::routes(grpc::Parts {
         receipts: receipts.clone(),
+        watches: watches.clone(),
+        acks: acks.clone(),
         keys: keys.clone(),
         workspaces: Workspaces::new(store.clone(), Arc::clone(&kek)),
         sessions: Sessions::new(store.clone(), Arc::clone(&signing)),
@@ -121,6 +128,8 @@ pub async fn run(
             watch_postgres(&store, &postgres),
             follow_nats(&store, signing, config, &nats, &metrics, &edges, &never),
             receipts.follow_numbers(),
+            watches.follow(),
+            acks.run(waiting_acks),
             sweep::run(store.clone(), never.clone()),
             erasure::delete_keys(&store, &keys),
         );

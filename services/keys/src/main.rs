@@ -1,7 +1,5 @@
 //! `keys`: settings, start, run, end. What it does is in `lib.rs`.
 
-use std::io;
-
 use anyhow::Context as _;
 use keys::{
     bootstrap, check_secret,
@@ -17,6 +15,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Serve => serve(&config).await,
         Command::Migrate(asked) => migrate::run(&config, &asked).await,
         Command::FeedKeys => signing::print_feed_keys(&config).await,
+        Command::EdgeToken(asked) => signing::print_edge_token(&config, &asked).await,
         Command::Bootstrap(asked) => bootstrap::command(&config, &asked).await,
         Command::VerifyChain(asked) => verify_chain::run(&config, &asked).await,
         Command::ExportHeads => verify_chain::export_heads(&config).await,
@@ -24,7 +23,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Rewrap => rewrap::run(&config).await,
         Command::ResetSigningKey => signing::reset(&config).await,
         Command::ErasePerson(asked) => erase_person::command(&config, &asked).await,
-        Command::CheckSecret => check_secret::run(io::stdin().lock(), io::stdout().lock()),
+        Command::CheckSecret => check_secret::run(std::io::stdin().lock(), std::io::stdout().lock()),
     }
 }
 

@@ -70,8 +70,8 @@ pub struct SilentEdge {
     pub edge_id: String,
     /// Its last sign of life.
     pub last_seen: OffsetDateTime,
-    /// By when it refuses every call, if it hears nothing.
-    pub fails_closed: OffsetDateTime,
+    /// By when it refuses every call, if it hears nothing; `None` if it never does by itself.
+    pub fails_closed: Option<OffsetDateTime>,
 }
 
 impl Receipt {
@@ -229,7 +229,8 @@ impl Judged {
 fn judge(edges: &BTreeMap<String, Edge>, place: Option<u64>, now: OffsetDateTime) -> Judged {
     let mut judged = Judged { refusing: 0, missing: Vec::new(), is_settled: true };
     // Who has been silent for longer refuses every call by now.
-    for (edge_id, edge) in edges.iter().filter(|(_, edge)| now <= edge.fails_closed()) {
+    let may_serve = |edge: &Edge| edge.fails_closed().is_none_or(|closed| now <= closed);
+    for (edge_id, edge) in edges.iter().filter(|(_, edge)| may_serve(edge)) {
         if edge.feed_version == 0 || place.is_some_and(|place| place <= edge.feed_version) {
             judged.refusing += 1;
             continue;
@@ -275,6 +276,16 @@ mod tests {
             (judged.refusing, judged.missing.len(), judged.is_settled),
             (refusing, missing, is_settled)
         );
+    }
+
+    #[test]
+    fn an_edge_that_serves_on_is_named_until_it_is_heard_of() {
+        let year_ago = NOW - time::Duration::days(365);
+        let mut edge = Edge::example(6, year_ago);
+        edge.serves_stale = true;
+        let judged = judge(&BTreeMap::from([("edge_a".to_owned(), edge)]), Some(7), NOW);
+        assert!(judged.is_settled && judged.refusing == 0);
+        assert_eq!(judged.missing[0].fails_closed, None);
     }
 
     #[rstest]

@@ -15,7 +15,7 @@ use proto::{keys as pb, nats::signed_bytes};
 use time::OffsetDateTime;
 
 use crate::{
-    config::Config,
+    config::{Config, EdgeToken},
     error::Error,
     ledger::Ledger,
     seal::{Kek, KekError},
@@ -102,6 +102,19 @@ pub async fn print_feed_keys(config: &Config) -> anyhow::Result<()> {
         writeln!(io::stdout(), "{} {}", key.kid, data_encoding::BASE64.encode(&key.public_key))?;
     }
     Ok(())
+}
+
+/// Runs `keys edge-token`: prints a token that is good for edges alone.
+///
+/// # Errors
+/// If Postgres is away, or the key-encryption key is not the one that sealed what it holds.
+pub async fn print_edge_token(config: &Config, asked: &EdgeToken) -> anyhow::Result<()> {
+    let store = Store::new(&config.database_url)?;
+    let signing = Signing::open(&store, &config.kek()?).await?;
+    store.close().await;
+    let now = OffsetDateTime::now_utc();
+    let token = signing.signer.sign_edge_token(now + time::Duration::days(asked.days.into()), now);
+    Ok(writeln!(io::stdout(), "{token}")?)
 }
 
 /// Runs `keys reset-signing-key`: makes a signing key that is used from the next start on, whatever has become of

@@ -3,7 +3,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use edge_layer::bench::{Capturing, Verifying};
+use edge_layer::bench::{Capturing, Limiting, Verifying};
 
 use crate::figures::{Figures, say};
 
@@ -20,8 +20,11 @@ pub(crate) fn measure(figures: &Figures) -> anyhow::Result<()> {
     note(figures, "verify_miss", |_| verifying.miss(), verify);
     drop(verifying);
     let folder = tempfile::tempdir()?;
+    let limiting = Limiting::new(KEYS, folder.path());
+    note(figures, "limit", |number| limiting.key(number), |key| (black_box(limiting.check(&key)), key));
+    drop(limiting);
+    let folder = tempfile::tempdir()?;
     let capturing = Capturing::new(folder.path());
-    // Between the two: the limit check, as `limit_p50_ns`.
     let request = |number| capturing.request(number);
     note(figures, "capture", request, |request| (capturing.record(&request), request).1);
     // Verification, capture, and all that the layer does around them, before a service that answers at once.

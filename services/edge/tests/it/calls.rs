@@ -220,6 +220,8 @@ async fn a_panic_behind_the_layer_is_an_answer_and_an_event() {
         shards: 2,
         region: String::new(),
         feed_lost_after: std::time::Duration::from_secs(30),
+        keys: None,
+        when_feed_lost: edge_layer::WhenFeedLost::Refuse,
         feed_keys: crate::world::feed_keys().parse().unwrap(),
         required_scopes: edge_layer::RequiredScopes::default(),
         trusted_proxies: Vec::new(),

@@ -267,6 +267,8 @@ impl Counting {
             shards: 2,
             region: String::new(),
             feed_lost_after: Duration::from_secs(30),
+            keys: None,
+            when_feed_lost: edge_layer::WhenFeedLost::Refuse,
             feed_keys: feed_keys().parse().unwrap(),
             required_scopes: Default::default(),
             trusted_proxies: Vec::new(),

@@ -128,6 +128,7 @@ impl World {
         let head = pb::FeedHead {
             bucket_created_us: i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap(),
             bucket_sequence: info.state.last_sequence,
+            feed_version: info.state.last_sequence,
             secrets: info.state.messages - u64::from(has_head),
             ..pb::FeedHead::default()
         };

@@ -7,7 +7,7 @@ use proto::{
         FeedHead, FeedSnapshot, HashedFeedEntry, KeyFeedEntry, KeyState as PbState, RateLimit,
         SignedFeedMessage,
     },
-    nats::{FEED_HEAD_PURPOSE, feed_entry_purpose, feed_snapshot_purpose},
+    nats::{FEED_HEAD_PURPOSE, FEED_WATCH_PURPOSE, feed_entry_purpose, feed_snapshot_purpose},
     timestamp::to_proto,
 };
 use time::OffsetDateTime;
@@ -29,10 +29,6 @@ pub(super) fn signed_head(head: &FeedHead, signing: &Signing) -> Vec<u8> {
 
 /// The value of a part of the snapshot: the bucket as `state` has it, with what `entries` say.
 pub(super) fn signed_part(part: &str, state: &FeedState, entries: &[Entry], signing: &Signing) -> Vec<u8> {
-    let hashed = |entry: &Entry| HashedFeedEntry {
-        secret_hash: entry.hash.as_bytes().to_vec(),
-        entry: Some(message(entry)),
-    };
     let position = state.position.as_ref();
     let snapshot = FeedSnapshot {
         bucket_created_us: position.map_or(0, |position| micros(position.created)),
@@ -42,6 +38,17 @@ pub(super) fn signed_part(part: &str, state: &FeedState, entries: &[Entry], sign
         fills: state.fills.unsigned_abs(),
     };
     signed(signing, &feed_snapshot_purpose(part), &snapshot)
+}
+
+/// An entry with its hash, for what is signed as a whole.
+pub(super) fn hashed(entry: &Entry) -> HashedFeedEntry {
+    HashedFeedEntry { secret_hash: entry.hash.as_bytes().to_vec(), entry: Some(message(entry)) }
+}
+
+/// The message of a watch; `batch` is encoded already, since the next one names its hash.
+pub(super) fn signed_batch(batch: Vec<u8>, signing: &Signing) -> Vec<u8> {
+    let signature = signing.sign(FEED_WATCH_PURPOSE, &batch);
+    SignedFeedMessage { kid: signature.kid, signature: signature.bytes, message: batch }.encode_to_vec()
 }
 
 /// The entry under a hash, if we signed it for that place; what anybody else wrote there is as good as nothing.

@@ -23,6 +23,7 @@ mod mend;
 mod message;
 mod removal;
 mod snapshot;
+pub mod watches;
 mod writer;
 
 use bucket::{Bucket, BucketError};

@@ -4,10 +4,11 @@ use access::Claims;
 use domain::{KeyId, WorkspaceId};
 use proto::{
     keys::{
-        CreateKeyRequest, CreateKeyResponse, DeleteKeyRequest, DeleteKeyResponse, DisableKeyRequest,
-        DisableKeyResponse, EnableKeyRequest, EnableKeyResponse, GetKeyRequest, Key, ListKeysRequest,
-        ListKeysResponse, RetireSecretRequest, RetireSecretResponse, RevealKeyRequest, RevealKeyResponse,
-        RotateKeyRequest, RotateKeyResponse, UpdateKeyRequest, VerifyKeyRequest, VerifyKeyResponse,
+        AckFeedRequest, AckFeedResponse, CreateKeyRequest, CreateKeyResponse, DeleteKeyRequest,
+        DeleteKeyResponse, DisableKeyRequest, DisableKeyResponse, EnableKeyRequest, EnableKeyResponse,
+        GetKeyRequest, Key, ListKeysRequest, ListKeysResponse, RetireSecretRequest, RetireSecretResponse,
+        RevealKeyRequest, RevealKeyResponse, RotateKeyRequest, RotateKeyResponse, UpdateKeyRequest,
+        VerifyKeyRequest, VerifyKeyResponse, WatchKeysRequest, WatchKeysResponse,
         keys_service_server::KeysService,
     },
     resource::secret_name,
@@ -15,10 +16,12 @@ use proto::{
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
-use super::{answer, identify, keys_wire as read, now, wire};
+use super::{Messages, answer, identify, keys_wire as read, now, status, wire};
 use crate::{
+    acks::Acks,
     caller::Caller,
     error::Error,
+    feed::watches::{Asked as AskedFeed, Watches},
     fields,
     lifecycle::{Asked, Keys, OVERLAP_MAX},
     metrics::{Change, Metrics},
@@ -26,10 +29,15 @@ use crate::{
     receipts::{self, Receipts},
 };
 
+/// What tells one watch of the feed from all others.
+const WATCH_BYTES: usize = 16;
+
 /// The service.
 pub(super) struct Rpc {
     pub(super) keys: Keys,
     pub(super) receipts: Receipts,
+    pub(super) watches: Watches,
+    pub(super) acks: Acks,
     pub(super) metrics: Metrics,
 }
 
@@ -244,5 +252,27 @@ impl KeysService for Rpc {
             Ok(response)
         })
         .await
+    }
+
+    type WatchKeysStream = Messages<WatchKeysResponse>;
+
+    async fn watch_keys(
+        &self,
+        request: Request<WatchKeysRequest>,
+    ) -> Result<Response<Messages<WatchKeysResponse>>, Status> {
+        let WatchKeysRequest { after_version: after, watch } = request.into_inner();
+        if watch.len() != WATCH_BYTES {
+            return Err(status::status(Error::invalid("watch", "must be 16 random bytes")));
+        }
+        let batches = self.watches.watch(AskedFeed { after, watch })?;
+        let next = async |mut batches: tokio::sync::mpsc::Receiver<_>| {
+            batches.recv().await.map(|batch| (batch, batches))
+        };
+        Ok(Response::new(Box::pin(futures_util::stream::unfold(batches, next))))
+    }
+
+    async fn ack_feed(&self, request: Request<AckFeedRequest>) -> Result<Response<AckFeedResponse>, Status> {
+        self.acks.take(request.get_ref()).map_err(status::status)?;
+        Ok(Response::new(AckFeedResponse {}))
     }
 }

@@ -14,9 +14,10 @@ use time::OffsetDateTime;
 use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
-    audit::Audit, caller::Caller, error::Error, fields, invitations::Invitations, lifecycle::Keys,
-    members::Members, metrics::Metrics, receipts::Receipts, service_tokens::ServiceTokens,
-    sessions::Sessions, signing::SigningCell, store::Store, workspaces::Workspaces,
+    acks::Acks, audit::Audit, caller::Caller, error::Error, feed::watches::Watches, fields,
+    invitations::Invitations, lifecycle::Keys, members::Members, metrics::Metrics, receipts::Receipts,
+    service_tokens::ServiceTokens, sessions::Sessions, signing::SigningCell, store::Store,
+    workspaces::Workspaces,
 };
 
 mod audit;
@@ -56,6 +57,10 @@ pub struct Parts {
     pub signing: Arc<SigningCell>,
     /// Says which edges refuse what was withdrawn.
     pub receipts: Receipts,
+    /// The key feed over gRPC.
+    pub watches: Watches,
+    /// What edges say over gRPC.
+    pub acks: Acks,
     /// Counts.
     pub metrics: Metrics,
 }
@@ -63,11 +68,11 @@ pub struct Parts {
 /// All services.
 #[must_use]
 pub fn routes(parts: Parts) -> Routes {
-    let Parts { keys, workspaces, sessions, store, signing, receipts, metrics } = parts;
+    let Parts { keys, workspaces, sessions, store, signing, receipts, watches, acks, metrics } = parts;
     let members =
         members::Rpc { members: Members::new(store.clone()), invitations: Invitations::new(store.clone()) };
     let service_tokens = service_tokens::Rpc { service_tokens: ServiceTokens::new(store.clone()) };
-    Routes::new(KeysServiceServer::new(keys::Rpc { keys, receipts, metrics: metrics.clone() }))
+    Routes::new(KeysServiceServer::new(keys::Rpc { keys, receipts, watches, acks, metrics: metrics.clone() }))
         .add_service(WorkspacesServiceServer::new(workspaces::Rpc { workspaces, store: store.clone() }))
         .add_service(MembersServiceServer::new(members))
         .add_service(ServiceTokensServiceServer::new(service_tokens))

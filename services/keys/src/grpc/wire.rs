@@ -67,7 +67,7 @@ pub(super) fn receipt(receipt: Receipt) -> pb::Receipt {
     let silent = |silent: SilentEdge| pb::SilentEdge {
         edge_id: silent.edge_id,
         last_seen_time: Some(to_proto(silent.last_seen)),
-        fails_closed_time: Some(to_proto(silent.fails_closed)),
+        fails_closed_time: silent.fails_closed.map(to_proto),
     };
     let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     pb::Receipt {

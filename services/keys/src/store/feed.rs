@@ -23,24 +23,13 @@ impl Store {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn fed_entries(&self, prefix: u16, bits: u8) -> Result<Vec<Entry>, StoreError> {
-        let shift = 16 - u32::from(bits);
-        let bound = |prefix: u32| {
-            let mut hash = [0_u8; 32];
-            u16::try_from(prefix << shift).ok().map(|start| {
-                hash[..2].copy_from_slice(&start.to_be_bytes());
-                hash.to_vec()
-            })
-        };
+        let (from, to) = part_bounds(prefix.into(), bits);
         let sql = "select f.feed_version, false as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*,
                           w.suspend_time
                    from secrets s join secret_feed_versions f using (secret_id) join keys k using (key_id)
                      join workspaces w using (workspace_id)
                    where s.secret_hash >= $1 and ($2::bytea is null or s.secret_hash < $2)";
-        let rows = sqlx::query(sql)
-            .bind(bound(prefix.into()))
-            .bind(bound(u32::from(prefix) + 1))
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = sqlx::query(sql).bind(from).bind(to).fetch_all(&self.pool).await?;
         rows.iter().map(entry).collect()
     }
 
@@ -146,4 +135,17 @@ impl Relay {
             .await?;
         Ok(())
     }
+}
+
+/// The first hash that starts with these bits, and the first beyond them; `None` if there is none.
+pub(super) fn part_bounds(prefix: u32, bits: u8) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    let shift = 16 - u32::from(bits);
+    let bound = |prefix: u32| {
+        let mut hash = [0_u8; 32];
+        u16::try_from(prefix << shift).ok().map(|start| {
+            hash[..2].copy_from_slice(&start.to_be_bytes());
+            hash.to_vec()
+        })
+    };
+    (bound(prefix), bound(prefix + 1))
 }

@@ -44,6 +44,7 @@ pub mod sessions;
 pub mod sign_in_attempts;
 pub mod signing_keys;
 pub mod trail;
+pub mod watch;
 pub mod workspaces;
 
 const CONNECTIONS_MAX: u32 = 16;

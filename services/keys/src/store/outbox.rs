@@ -3,7 +3,7 @@
 
 use domain::{KeyId, KeyState, SecretHash, SecretId, WorkspaceId};
 use sqlx::{
-    Postgres, Row as _,
+    Connection as _, PgConnection, Postgres, Row as _,
     pool::PoolConnection,
     postgres::{PgListener, PgRow},
     types::Json,
@@ -132,7 +132,7 @@ impl Store {
         self.listen(NUMBERED_CHANNEL).await
     }
 
-    async fn listen(&self, channel: &str) -> Result<OutboxListener, StoreError> {
+    pub(super) async fn listen(&self, channel: &str) -> Result<OutboxListener, StoreError> {
         let mut inner = PgListener::connect_with(&self.pool).await?;
         inner.listen(channel).await?;
         Ok(OutboxListener { inner })
@@ -148,6 +148,14 @@ impl Store {
 }
 
 impl OutboxListener {
+    /// Waits for the next notice and says what it says.
+    ///
+    /// # Errors
+    /// If the connection is lost.
+    pub async fn heard(&mut self) -> Result<String, StoreError> {
+        Ok(self.inner.recv().await?.payload().to_owned())
+    }
+
     /// Waits for the next notice; several may come as one.
     ///
     /// # Errors
@@ -230,12 +238,18 @@ impl Relay {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn beyond(&mut self, feed_version: u64) -> Result<(), StoreError> {
+        let feed_version = i64::try_from(feed_version).unwrap_or(i64::MAX);
+        let mut tx = self.connection.begin().await?;
+        // What was numbered without the bucket got places that it has given to others: it is numbered again.
+        sqlx::query("select from feed_state for update").execute(&mut *tx).await?;
+        sqlx::query("update key_outbox set feed_version = null where feed_version <= $1")
+            .bind(feed_version)
+            .execute(&mut *tx)
+            .await?;
         let sql = "update feed_state set feed_version = greatest(feed_version, $1),
                      relayed_version = greatest(relayed_version, $1)";
-        sqlx::query(sql)
-            .bind(i64::try_from(feed_version).unwrap_or(i64::MAX))
-            .execute(&mut *self.connection)
-            .await?;
+        sqlx::query(sql).bind(feed_version).execute(&mut *tx).await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -245,23 +259,7 @@ impl Relay {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn number(&mut self, limit: usize) -> Result<(), StoreError> {
-        let sql = "with waiting as (
-                     select outbox_id, row_number() over (order by outbox_id) as place
-                     from key_outbox where feed_version is null order by outbox_id limit $1
-                   ), numbered as (
-                     update key_outbox o set feed_version = s.feed_version + w.place
-                     from waiting w, feed_state s where o.outbox_id = w.outbox_id
-                     returning o.feed_version
-                   )
-                   update feed_state
-                   set feed_version = greatest(feed_version, (select max(feed_version) from numbered))
-                   where exists (select from numbered)
-                   returning pg_notify($2, '')";
-        sqlx::query(sql)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .bind(NUMBERED_CHANNEL)
-            .execute(&mut *self.connection)
-            .await?;
+        number(&mut self.connection, limit).await?;
         Ok(())
     }
 
@@ -333,6 +331,37 @@ impl Relay {
             .await?;
         Ok(())
     }
+}
+
+/// Gives the next feed versions to waiting rows, at most `limit` of them, in their order, for good, and wakes who
+/// waits for that. Says how many there were. Whoever reads the highest version given can read every change up to it.
+pub(super) async fn number(connection: &mut PgConnection, limit: usize) -> Result<u64, StoreError> {
+    let waiting = "select exists (select from key_outbox where feed_version is null)";
+    if !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&mut *connection).await? {
+        return Ok(0);
+    }
+    let mut tx = connection.begin().await?;
+    // One at a time: the next statement sees what the one before has numbered.
+    sqlx::query("select from feed_state for update").execute(&mut *tx).await?;
+    let sql = "with waiting as (
+                 select outbox_id, row_number() over (order by outbox_id) as place
+                 from key_outbox where feed_version is null order by outbox_id limit $1
+               ), numbered as (
+                 update key_outbox o set feed_version = s.feed_version + w.place
+                 from waiting w, feed_state s where o.outbox_id = w.outbox_id
+                 returning o.feed_version
+               )
+               update feed_state
+               set feed_version = greatest(feed_version, (select max(feed_version) from numbered))
+               where exists (select from numbered)
+               returning (select count(*) from numbered), pg_notify($2, '')::text";
+    let numbered: Option<(i64, Option<String>)> = sqlx::query_as(sql)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(NUMBERED_CHANNEL)
+        .fetch_optional(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(numbered.map_or(0, |(count, _)| count.unsigned_abs()))
 }
 
 /// What is known of the feed, from any connection.

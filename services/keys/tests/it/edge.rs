@@ -16,12 +16,55 @@ pub(crate) struct Edge {
     pub(crate) service: Service,
     pub(crate) addr: String,
     health: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Edge {
     /// Starts one; it may not be ready yet.
     pub(crate) async fn spawn(run: &Running) -> Self {
+        Self::spawn_with(run, &[]).await
+    }
+
+    /// Starts one that asks a keys service too, and waits until it knows the keys and has them on its disk.
+    pub(crate) async fn watch(run: &Running, keys_url: &str, more: &[(&str, &str)]) -> Self {
+        let (made, token) = run.command(&["edge-token", "--days", "1"]).await;
+        assert!(made, "{token}");
+        let token_file = run.folder.path().join("edge-token");
+        fs::write(&token_file, token).unwrap();
+        let token_file = token_file.display().to_string();
+        let watch = [("KEYMETER_EDGE_KEYS_URL", keys_url), ("KEYMETER_EDGE_KEYS_TOKEN_FILE", &token_file)];
+        let mut edge = Self::spawn_with(run, &[&watch[..], more].concat()).await;
+        edge.ready().await;
+        let now = edge.kept("now");
+        eventually("its snapshot", async || now.exists()).await;
+        edge
+    }
+
+    /// A file of what it keeps of the feed.
+    pub(crate) fn kept(&self, file: &str) -> std::path::PathBuf {
+        self.folder.path().join("spool/feed").join(file)
+    }
+
+    /// What `/readyz` says.
+    pub(crate) async fn state(&self) -> String {
+        parts::get(&self.health, "/readyz").await.map(|answer| answer.body).unwrap_or_default()
+    }
+
+    /// Ends it as a crash does, and starts it again on the same folder.
+    pub(crate) async fn crash(&mut self) {
+        self.service.kill().await;
+        self.service.restart();
+        let addr = self.addr.clone();
+        eventually("it listens", async || parts::get(&addr, "/.keymeter/healthz").await.is_ok()).await;
+    }
+
+    /// The status and what it says of a call.
+    pub(crate) async fn problem(&self, secret: &str) -> (u16, String) {
+        let answer = parts::request("GET", &self.addr, "/", &[("X-API-Key", secret)], "").await.unwrap();
+        (answer.status, answer.body)
+    }
+
+    async fn spawn_with(run: &Running, more: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("feed-keys"), run.feed_keys().await).unwrap();
         let addr = format!("127.0.0.1:{}", free_port());
@@ -35,8 +78,9 @@ impl Edge {
             ("KEYMETER_EDGE_SPOOL_DIR", &path("spool")),
             ("KEYMETER_EDGE_FEED_KEYS_FILE", &path("feed-keys")),
         ];
+        let environment = [&environment[..], more].concat();
         let service = Service::spawn("edge", &environment).await;
-        Self { service, addr, health, _folder: folder }
+        Self { service, addr, health, folder }
     }
 
     /// Starts one and waits until it knows the keys.

@@ -51,8 +51,10 @@ pub(crate) struct Running {
     store: Store,
 }
 
-/// One keys service.
+/// One keys service; dropped, it is gone as if killed.
 pub(crate) struct Served {
+    /// `http://127.0.0.1:…`
+    pub(crate) url: String,
     pub(crate) channel: Channel,
     pub(crate) health: Health,
     pub(crate) shutdown: CancellationToken,
@@ -205,8 +207,8 @@ pub(crate) async fn serve_with(
     let kek = kek(folder);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
-    let channel = format!("http://{}", listener.local_addr().unwrap());
-    let channel = Channel::from_shared(channel).unwrap().connect_lazy();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let channel = Channel::from_shared(url.clone()).unwrap().connect_lazy();
     let (health, shutdown, kill) = (Health::default(), CancellationToken::new(), CancellationToken::new());
     // Not ready until the service, which starts on another thread, says so.
     for part in ["postgres", "nats"] {
@@ -226,7 +228,7 @@ pub(crate) async fn serve_with(
             let _ = tell.send(ended);
         }
     });
-    Served { channel, health, shutdown, task, _killed_on_drop: kill.drop_guard() }
+    Served { url, channel, health, shutdown, task, _killed_on_drop: kill.drop_guard() }
 }
 
 /// Runs bootstrap.

@@ -37,4 +37,5 @@ mod team;
 mod tenants;
 mod trail;
 mod upgrade;
+mod watch;
 mod workspaces;

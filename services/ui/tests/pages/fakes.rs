@@ -302,6 +302,19 @@ impl k::sessions_service_server::SessionsService for Fakes {
 
 #[tonic::async_trait]
 impl k::keys_service_server::KeysService for Fakes {
+    type WatchKeysStream = tokio_stream::Pending<Result<k::WatchKeysResponse, Status>>;
+
+    async fn watch_keys(
+        &self,
+        _: Request<k::WatchKeysRequest>,
+    ) -> Result<Response<Self::WatchKeysStream>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn ack_feed(&self, _: Request<k::AckFeedRequest>) -> Result<Response<k::AckFeedResponse>, Status> {
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
     async fn create_key(
         &self,
         request: Request<k::CreateKeyRequest>,
