@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod calls;
+mod capture;
 mod crash;
+mod grpc;
 mod outage;
 mod policy;
 mod protocol;
