@@ -18,6 +18,8 @@ mod feed;
 mod feed_keys;
 mod fill;
 mod forwarded;
+#[cfg(test)]
+mod fuzz;
 mod grpc;
 mod heartbeat;
 mod key_table;
@@ -39,6 +41,7 @@ mod verdict;
 pub use caller::{Peer, X_REQUEST_ID};
 pub use capture::{Held, RequestBody, ResponseBody, Tunnel};
 pub use credential::CredentialError;
+pub use domain::{Environment, Origin};
 pub use edge::{Edge, Settings, StartError, Status};
 pub use feed_keys::{FeedKeys, FeedKeysError};
 pub use forwarded::{ForwardedHeader, ForwardedHeaderError};

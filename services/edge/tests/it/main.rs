@@ -5,6 +5,7 @@ mod calls;
 mod capture;
 mod crash;
 mod grpc;
+mod hostile;
 mod outage;
 mod policy;
 mod protocol;
