@@ -3,6 +3,7 @@
 //! Pure values and rules, shared by every service. Knows no driver, no wire format, no clock and no
 //! async runtime: what depends on time takes `now` as an argument.
 
+pub mod address;
 pub mod event;
 pub mod id;
 pub mod key;
@@ -11,6 +12,7 @@ pub mod range;
 pub mod redact;
 pub mod secret;
 
+pub use address::AddressStorage;
 pub use event::{Denial, Origin, Outcome, RequestEvent};
 pub use id::{
     AccountId, EdgeId, Id, IdError, InvitationId, KeyId, RequestId, SecretId, ServiceTokenId, WorkspaceId,

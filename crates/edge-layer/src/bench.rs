@@ -3,7 +3,9 @@
 
 use std::{convert::Infallible, future::ready, hint::black_box, path::Path, sync::Arc, time::Instant};
 
-use domain::{EdgeId, Environment, KeyId, KeyState, Origin, RequestId, Secret, SecretId, WorkspaceId};
+use domain::{
+    AddressStorage, EdgeId, Environment, KeyId, KeyState, Origin, RequestId, Secret, SecretId, WorkspaceId,
+};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -15,12 +17,14 @@ use crate::{
     capture::{Call, Recorder},
     credential,
     feed::{FeedState, Source, WhenFeedLost},
+    forwarded::ForwardedHeader,
     key_table::{KeyEntry, KeyTable, Policy},
     layer::{Arrival, EdgeLayer, Shared},
     limit::{KeyLimits, RateLimits},
     metrics::Metrics,
     network,
     route::Routes,
+    routes::RouteTemplates,
     scopes::RequiredScopes,
     spool::{Limits, Spool},
     verdict::{Asked, Verdict, decide},
@@ -68,10 +72,10 @@ impl Verifying {
     /// Whether a call is admitted: parse, checksum, hash, lookup, verdict.
     #[must_use]
     pub fn verify(&self, headers: &HeaderMap) -> bool {
-        let Ok(hash) = credential::extract(headers) else { return false };
+        let Ok((hash, _)) = credential::extract(headers) else { return false };
         let peer = Some([127, 0, 0, 1].into());
-        let asked =
-            Asked { at: OffsetDateTime::now_utc(), client: network::client(peer, headers, &[]), scope: None };
+        let client = network::client(peer, headers, &[], ForwardedHeader::default());
+        let asked = Asked { at: OffsetDateTime::now_utc(), client, scope: None, is_foreign: false };
         matches!(decide(self.table.get(&hash), self.feed.feed(), asked), Verdict::Admit(_))
     }
 }
@@ -147,10 +151,14 @@ impl Capturing {
             feed,
             limits,
             recorder: Arc::new(recorder),
-            routes: Routes::default(),
+            routes: Routes::new(RouteTemplates::default(), 1000),
             region: "eu-1".into(),
             required_scopes: RequiredScopes::default(),
             trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+            resource_id_header: None,
+            environment: None,
+            forward_credentials: false,
         };
         Self { shared: Arc::new(shared), entry, secret }
     }
@@ -171,8 +179,9 @@ impl Capturing {
     pub fn record(&self, request: &Request<()>) {
         let arrival =
             Arrival { started: Instant::now(), at: OffsetDateTime::now_utc(), id: RequestId::generate() };
-        let client = network::client(Some([127, 0, 0, 1].into()), request.headers(), &[]);
-        let event = self.shared.event(request, &self.entry, client, arrival);
+        let client =
+            network::client(Some([127, 0, 0, 1].into()), request.headers(), &[], ForwardedHeader::default());
+        let event = self.shared.event(request, &[], &self.entry, client, arrival);
         let call = Call::begin(self.shared.recorder.clone(), event, arrival.started);
         call.answered(200, Origin::Upstream, None);
         drop(black_box(call));
@@ -202,6 +211,7 @@ fn entry() -> KeyEntry {
         version: 1,
         feed_version: 1,
         state: KeyState::Active,
+        address_storage: AddressStorage::Whole,
         policy: None,
     }
 }

@@ -9,6 +9,7 @@ use crate::route::cut;
 /// The id of a request, ours on the way out and upstream, the client's own on the way in.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Longest client's id and user agent kept, in bytes.
 const TEXT_BYTES_MAX: usize = 256;
 
@@ -29,10 +30,24 @@ pub(crate) fn user_agent(headers: &HeaderMap) -> String {
     text(headers.get(USER_AGENT))
 }
 
-/// The trace id of a W3C `traceparent`; zeros if there is none or it is malformed.
+/// The trace id of a W3C `traceparent`; zeros if there is none, several, or it is malformed.
 #[must_use]
 pub(crate) fn trace_id(headers: &HeaderMap) -> [u8; 16] {
-    headers.get(TRACEPARENT).and_then(|value| parse_traceparent(value.as_bytes())).unwrap_or_default()
+    trace(headers).unwrap_or_default()
+}
+
+/// Takes out a trace context that can not be read, as its specification wants: nothing is passed on of it.
+pub(crate) fn strip_broken_trace(headers: &mut HeaderMap) {
+    if headers.contains_key(TRACEPARENT) && trace(headers).is_none() {
+        headers.remove(TRACEPARENT);
+        headers.remove(TRACESTATE);
+    }
+}
+
+fn trace(headers: &HeaderMap) -> Option<[u8; 16]> {
+    let mut values = headers.get_all(TRACEPARENT).into_iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
+    parse_traceparent(only.as_bytes())
 }
 
 /// `version-trace_id-parent_id-flags`, as <https://www.w3.org/TR/trace-context/#traceparent-header> has it: a
@@ -78,7 +93,13 @@ mod tests {
     fn a_trace_is_taken_if_it_is_well_formed(#[case] header: &str, #[case] good: bool) {
         let mut headers = HeaderMap::new();
         headers.insert(TRACEPARENT, header.parse().unwrap());
+        headers.insert(TRACESTATE, "a=b".parse().unwrap());
         assert_eq!(trace_id(&headers) != [0; 16], good);
+        let mut passed = headers.clone();
+        strip_broken_trace(&mut passed);
+        assert_eq!(passed.len(), if good { 2 } else { 0 }, "all or nothing is passed on");
+        headers.append(TRACEPARENT, header.parse().unwrap());
+        assert_eq!(trace_id(&headers), [0; 16], "of two nobody knows which is right");
     }
 
     #[test]

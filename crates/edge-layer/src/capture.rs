@@ -75,6 +75,13 @@ impl Call {
         })
     }
 
+    /// What the call was about, as its answer says; to be called before [`Self::answered`].
+    pub(crate) fn is_about(&self, resource_id: String) {
+        if let Some(event) = self.event.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            event.resource_id = resource_id;
+        }
+    }
+
     /// Writes the call down; to be called before anything of the answer leaves.
     pub(crate) fn answered(&self, status_code: u16, origin: Origin, denial: Option<Denial>) {
         let Some(mut event) = self.event.lock().unwrap_or_else(PoisonError::into_inner).take() else {

@@ -1,7 +1,10 @@
 //! The secret of a request: where it may stand, and that it goes no further than here. Pure.
 
-use domain::{SecretHash, secret};
-use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
+use domain::{Environment, SecretHash, secret};
+use http::{
+    HeaderMap, HeaderName,
+    header::{AUTHORIZATION, PROXY_AUTHORIZATION},
+};
 
 /// The other place for a secret.
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -17,12 +20,12 @@ pub enum CredentialError {
     Malformed,
 }
 
-/// The hash of the secret in `Authorization: Bearer` or `X-API-Key`. Format and checksum are checked before
+/// The hash and the environment of the secret in `Authorization: Bearer` or `X-API-Key`. Format and checksum are checked before
 /// anything is hashed or looked up.
 ///
 /// # Errors
 /// See [`CredentialError`].
-pub(crate) fn extract(headers: &HeaderMap) -> Result<SecretHash, CredentialError> {
+pub(crate) fn extract(headers: &HeaderMap) -> Result<(SecretHash, Environment), CredentialError> {
     let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| bearer(value.as_bytes()));
     let plain = headers.get_all(X_API_KEY).iter().map(|value| value.as_bytes().trim_ascii());
     let mut sent = bearer.chain(plain);
@@ -30,14 +33,15 @@ pub(crate) fn extract(headers: &HeaderMap) -> Result<SecretHash, CredentialError
     if sent.any(|other| other != secret) {
         return Err(CredentialError::Ambiguous);
     }
-    secret::check(secret).map_err(|_| CredentialError::Malformed)?;
+    let environment = secret::check(secret).map_err(|_| CredentialError::Malformed)?;
     let text = str::from_utf8(secret).map_err(|_| CredentialError::Malformed)?;
-    Ok(SecretHash::of(text))
+    Ok((SecretHash::of(text), environment))
 }
 
 /// Takes every credential out, so that no secret reaches the API behind.
 pub(crate) fn strip(headers: &mut HeaderMap) {
     headers.remove(AUTHORIZATION);
+    headers.remove(PROXY_AUTHORIZATION);
     headers.remove(X_API_KEY);
 }
 
@@ -65,7 +69,7 @@ mod tests {
     #[case::both_the_same(&[("x-api-key", GOOD), ("authorization", &*format!("Bearer {GOOD}"))])]
     #[case::beside_another_scheme(&[("x-api-key", GOOD), ("authorization", "Basic dTpw")])]
     fn finds_the_secret(#[case] sent: &[(&'static str, &str)]) {
-        assert_eq!(extract(&headers(sent)), Ok(SecretHash::of(GOOD)));
+        assert_eq!(extract(&headers(sent)), Ok((SecretHash::of(GOOD), Environment::Test)));
     }
 
     #[rstest]
@@ -86,6 +90,7 @@ mod tests {
     #[test]
     fn nothing_is_left() {
         let mut all = headers(&[("x-api-key", GOOD), ("authorization", "Basic dTpw"), ("accept", "*/*")]);
+        all.insert(PROXY_AUTHORIZATION, http::HeaderValue::from_static("Basic dTpw"));
         strip(&mut all);
         assert_eq!(all, headers(&[("accept", "*/*")]));
     }

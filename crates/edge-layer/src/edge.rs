@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use domain::Environment;
+use http::HeaderName;
 use time::OffsetDateTime;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +19,7 @@ use crate::{
     feed::{self, FeedState, Source, WhenFeedLost},
     feed_keys::FeedKeys,
     feed_log::FeedLog,
+    forwarded::ForwardedHeader,
     heartbeat,
     key_table::KeyTable,
     layer::{EdgeLayer, Shared},
@@ -26,6 +29,7 @@ use crate::{
     network::Network,
     publish,
     route::Routes,
+    routes::RouteTemplates,
     scopes::RequiredScopes,
     spool::{self, Limits, Spool},
     verdict::Feed,
@@ -42,6 +46,9 @@ const SEGMENTS_MIN: u64 = 8;
 const COMMITS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the end of a flush is looked for.
 const FLUSH_POLL: Duration = Duration::from_millis(20);
+
+/// Most routes of a workspace and day, if nothing else is asked for.
+const ROUTES_MAX: usize = 1000;
 
 /// What an edge is started with.
 #[derive(Debug, Clone)]
@@ -66,8 +73,47 @@ pub struct Settings {
     pub feed_keys: FeedKeys,
     /// Which scope a route requires.
     pub required_scopes: RequiredScopes,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies that are believed whom they forward for.
     pub trusted_proxies: Vec<Network>,
+    /// Which header of theirs is.
+    pub forwarded_header: ForwardedHeader,
+    /// The API's routes by their templates; a path that fits none gets a route by its looks.
+    pub routes: RouteTemplates,
+    /// Most routes of a workspace and UTC day; at least as many as there are templates.
+    pub routes_max: usize,
+    /// A header of the API's answers that names the resource id.
+    pub resource_id_header: Option<HeaderName>,
+    /// Keys of the other environment are refused; `None` admits both.
+    pub environment: Option<Environment>,
+    /// Whether the inner service gets `Authorization`, `Proxy-Authorization` and `X-API-Key`.
+    pub forward_credentials: bool,
+}
+
+impl Settings {
+    /// Settings for an edge alone, with what most edges have: 4 shards, a spool of 4 GiB, calls refused after 30 s
+    /// without a live key feed, and nothing that is not asked for.
+    #[must_use]
+    pub fn new(nats_url: impl Into<String>, spool_dir: impl Into<PathBuf>, feed_keys: FeedKeys) -> Self {
+        Self {
+            nats_url: nats_url.into(),
+            spool_dir: spool_dir.into(),
+            spool_bytes_max: 4 << 30,
+            shards: 4,
+            region: String::new(),
+            keys: None,
+            feed_lost_after: Duration::from_secs(30),
+            when_feed_lost: WhenFeedLost::Refuse,
+            feed_keys,
+            required_scopes: RequiredScopes::default(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+            routes: RouteTemplates::default(),
+            routes_max: ROUTES_MAX,
+            resource_id_header: None,
+            environment: None,
+            forward_credentials: false,
+        }
+    }
 }
 
 /// Why an edge cannot start.
@@ -76,6 +122,14 @@ pub enum StartError {
     /// The spool's folder.
     #[error(transparent)]
     Spool(#[from] spool::OpenError),
+    /// More routes are named than a workspace may have.
+    #[error("{named} routes are named, and at most {routes_max} are allowed: raise that, or name fewer")]
+    Routes {
+        /// How many are named.
+        named: usize,
+        /// How many are allowed.
+        routes_max: usize,
+    },
     /// The address of NATS.
     #[error("the address of NATS cannot be used")]
     Nats(#[from] async_nats::ConnectError),
@@ -113,6 +167,10 @@ impl Edge {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let (named, routes_max) = (settings.routes.len(), settings.routes_max);
+        if named > routes_max {
+            return Err(StartError::Routes { named, routes_max });
+        }
         let bytes_max = settings.spool_bytes_max;
         let limits = Limits { bytes_max, segment_bytes_max: SEGMENT_BYTES_MAX.min(bytes_max / SEGMENTS_MIN) };
         let spool_dir = settings.spool_dir;
@@ -140,10 +198,14 @@ impl Edge {
             feed,
             limits,
             recorder: Arc::new(recorder),
-            routes: Routes::default(),
+            routes: Routes::new(settings.routes, routes_max),
             region: settings.region,
             required_scopes: settings.required_scopes,
             trusted_proxies: settings.trusted_proxies,
+            forwarded_header: settings.forwarded_header,
+            resource_id_header: settings.resource_id_header,
+            environment: settings.environment,
+            forward_credentials: settings.forward_credentials,
         });
         let mut edge = Self { shared, spool, link, stop: CancellationToken::new(), tasks: JoinSet::new() };
         edge.spawn_feed(settings.feed_keys, settings.keys, log);

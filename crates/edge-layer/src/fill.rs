@@ -226,7 +226,8 @@ impl Filling<'_> {
     }
 }
 
-fn read(keys: &FeedKeys, key: &str, value: &Bytes) -> Option<(SecretHash, KeyEntry)> {
+/// A value of the bucket; `None` if it is not one of an entry that keys signed for its place.
+pub(crate) fn read(keys: &FeedKeys, key: &str, value: &Bytes) -> Option<(SecretHash, KeyEntry)> {
     let Some(hash) = SecretHash::from_hex(key) else {
         tracing::warn!("the key feed has a value whose name is no hash");
         return None;

@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
-use domain::{KeyId, KeyState, SecretHash, SecretId, WorkspaceId};
+use domain::{AddressStorage, KeyId, KeyState, SecretHash, SecretId, WorkspaceId};
 use proto::{events as pb, timestamp};
 use time::OffsetDateTime;
 
@@ -32,6 +32,8 @@ pub(crate) struct KeyEntry {
     pub feed_version: u64,
     /// Whether the key works, the policy aside.
     pub state: KeyState,
+    /// What is kept of its callers' addresses.
+    pub address_storage: AddressStorage,
     /// What most keys have none of.
     pub policy: Option<Arc<Policy>>,
 }
@@ -87,8 +89,18 @@ impl TryFrom<&pb::KeyFeedEntry> for KeyEntry {
                 Ok(pb::KeyState::Deleted) => KeyState::Deleted,
                 Ok(pb::KeyState::Unspecified) | Err(_) => return Err("state"),
             },
+            address_storage: address_storage(entry.address_storage),
             policy: (policy != Policy::default()).then(|| Arc::new(policy)),
         })
+    }
+}
+
+/// Entries of before the setting say nothing, and are whole; of what is not known yet nothing is kept.
+fn address_storage(value: i32) -> AddressStorage {
+    match pb::AddressStorage::try_from(value) {
+        Ok(pb::AddressStorage::Unspecified | pb::AddressStorage::Whole) => AddressStorage::Whole,
+        Ok(pb::AddressStorage::Truncated) => AddressStorage::Truncated,
+        Ok(pb::AddressStorage::None) | Err(_) => AddressStorage::None,
     }
 }
 
@@ -241,6 +253,7 @@ mod tests {
             version,
             feed_version: version,
             state,
+            address_storage: AddressStorage::Whole,
             policy: None,
         }
     }
@@ -314,6 +327,13 @@ mod tests {
             assert_eq!(table.get(&bytes(first, 1)), None);
         }
         assert_eq!(table.len(), keys.len());
+    }
+
+    #[test]
+    fn an_unknown_way_to_keep_addresses_keeps_none() {
+        let of = [0, 1, 2, 3, 99].map(address_storage);
+        use AddressStorage::{None, Truncated, Whole};
+        assert_eq!(of, [Whole, Whole, Truncated, None, None]);
     }
 
     #[test]

@@ -14,9 +14,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use domain::{Denial, KeyId, Origin, RequestEvent, RequestId, WorkspaceId, redact};
+use domain::{Denial, Environment, KeyId, Origin, RequestEvent, RequestId, WorkspaceId, redact};
 use futures_util::FutureExt as _;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use time::OffsetDateTime;
@@ -27,12 +27,16 @@ use crate::{
     capture::{Call, Recorder, RequestBody, ResponseBody, Tunnel},
     credential,
     feed::FeedState,
+    forwarded::ForwardedHeader,
+    grpc,
     key_table::{KeyEntry, KeyTable},
     limit::{Checked, RateLimits},
     network::{self, Network},
     problem::Problem,
-    route::{self, Routes, cut},
+    resource,
+    route::{Routes, cut},
     scopes::RequiredScopes,
+    template::{Segment, segments},
     verdict::{Asked, Verdict, decide},
 };
 
@@ -65,10 +69,14 @@ pub(crate) struct Shared {
     pub(crate) region: String,
     pub(crate) required_scopes: RequiredScopes,
     pub(crate) trusted_proxies: Vec<Network>,
+    pub(crate) forwarded_header: ForwardedHeader,
+    pub(crate) resource_id_header: Option<HeaderName>,
+    pub(crate) environment: Option<Environment>,
+    pub(crate) forward_credentials: bool,
 }
 
 /// Puts verification and capture before a service. The inner service is asked only for admitted calls, without
-/// their credentials, and with [`Caller`] and [`Tunnel`] in the extensions. An answer that carries
+/// their credentials (unless they are to be forwarded), and with [`Caller`] and [`Tunnel`] in the extensions. An answer that carries
 /// [`Origin::Edge`] in its extensions counts as ours, any other as the API's.
 #[derive(Debug, Clone)]
 pub struct EdgeLayer(pub(crate) Arc<Shared>);
@@ -157,53 +165,71 @@ impl Shared {
         O: Body<Data = Bytes>,
         O::Error: Into<BoxError>,
     {
-        let hash = match credential::extract(request.headers()) {
-            Ok(hash) => hash,
-            Err(error) => return self.refuse(Problem::Credential(error), arrival.id),
+        let grpc = grpc::content_type(request.headers());
+        let (hash, environment) = match credential::extract(request.headers()) {
+            Ok(found) => found,
+            Err(error) => return self.refuse(Problem::Credential(error), grpc, arrival.id),
         };
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-        let client = network::client(peer, request.headers(), &self.trusted_proxies);
-        let scope = self.required_scopes.of(request.method().as_str(), request.uri().path());
-        let asked = Asked { at: arrival.at, client, scope };
+        let client = network::client(peer, request.headers(), &self.trusted_proxies, self.forwarded_header);
+        let are_needed = !self.required_scopes.is_empty() || !self.routes.names_none();
+        let segments = if are_needed { segments(request.uri().path()) } else { Vec::new() };
+        let scope = self.required_scopes.of_segments(request.method().as_str(), &segments);
+        let is_foreign = self.environment.is_some_and(|own| own != environment);
+        let asked = Asked { at: arrival.at, client, scope, is_foreign };
         let verdict = decide(self.table.get(&hash), self.feed.feed(), asked);
         let (entry, denial) = match verdict {
             Verdict::Admit(entry) => (entry, None),
             Verdict::Refuse(entry, denial) => (entry, Some(denial)),
-            Verdict::Unknown => return self.refuse(Problem::UnknownKey, arrival.id),
-            Verdict::Unsure => return self.refuse(Problem::KeysUnavailable, arrival.id),
+            Verdict::Unknown => return self.refuse(Problem::UnknownKey, grpc, arrival.id),
+            Verdict::Unsure => return self.refuse(Problem::KeysUnavailable, grpc, arrival.id),
         };
         // Last of all, so that only what is admitted otherwise uses limits up.
         let checked = if denial.is_none() { self.limits.check(&entry, arrival.started) } else { None };
         let denial = denial.or_else(|| checked.as_ref().and_then(Checked::denial));
-        let mut event = self.event(&request, &entry, client, arrival);
+        let mut event = self.event(&request, &segments, &entry, client, arrival);
         checked.iter().for_each(|checked| checked.record(&mut event));
         let call = Call::begin(self.recorder.clone(), event, arrival.started);
         let mut answer = match denial {
             Some(denial) => Answer::refusal(denial, arrival.id, checked.as_ref().map(Checked::name)),
             None => {
-                prepare(&mut request, &entry, &call, arrival.id);
+                self.prepare(&mut request, &entry, &call, arrival.id);
                 let request = request.map(|body| RequestBody::new(body, call.counters()));
                 ask(inner, request, arrival.id).await
             }
         };
+        if answer.origin == Origin::Upstream
+            && let Some(id) = resource::named(&answer.response, self.resource_id_header.as_ref())
+        {
+            call.is_about(id);
+        }
+        if let Some(content_type) = grpc {
+            answer.response = grpc::shape(answer.response, content_type);
+        }
         checked.iter().for_each(|checked| checked.tell(answer.response.headers_mut()));
         call.answered(answer.response.status().as_u16(), answer.origin, answer.denial);
         finish(answer.response, Some(call), arrival.id)
     }
 
     /// An answer to a call that is on nobody's record.
-    fn refuse<O>(&self, problem: Problem, id: RequestId) -> Response<AnswerBody<O>>
+    fn refuse<O>(&self, problem: Problem, grpc: Option<HeaderValue>, id: RequestId) -> Response<AnswerBody<O>>
     where
         O: Body<Data = Bytes>,
         O::Error: Into<BoxError>,
     {
         self.recorder.metrics.unattributed(problem);
-        finish(problem.response(id).map(Either::Right), None, id)
+        let response = problem.response(id).map(Either::Right);
+        let response = match grpc {
+            Some(content_type) => grpc::shape(response, content_type),
+            None => response,
+        };
+        finish(response, None, id)
     }
 
     pub(crate) fn event<I>(
         &self,
         request: &Request<I>,
+        segments: &[Segment<'_>],
         entry: &KeyEntry,
         client: Option<Ipv6Addr>,
         arrival: Arrival,
@@ -211,7 +237,8 @@ impl Shared {
         let headers = request.headers();
         let path = redact(request.uri().path());
         let path = cut(&path, domain::event::PATH_BYTES_MAX);
-        let (route, resource_id) = route::template(path);
+        let method = request.method().as_str();
+        let (route, resource_id) = self.routes.of(entry.workspace_id, method, segments, path, arrival.at);
         RequestEvent {
             workspace_id: entry.workspace_id,
             key_id: entry.key_id,
@@ -219,8 +246,8 @@ impl Shared {
             request_id: arrival.id,
             client_request_id: caller::client_request_id(headers),
             occurred_at: arrival.at,
-            method: cut(request.method().as_str(), METHOD_BYTES_MAX).to_ascii_uppercase(),
-            route: self.routes.admit(entry.workspace_id, route, arrival.at),
+            method: cut(method, METHOD_BYTES_MAX).to_ascii_uppercase(),
+            route,
             path: path.to_owned(),
             resource_id,
             // What follows is not known yet.
@@ -233,12 +260,24 @@ impl Shared {
             latency_us: 0,
             request_bytes: 0,
             response_bytes: 0,
-            client_ip: client.unwrap_or(Ipv6Addr::UNSPECIFIED),
+            client_ip: entry.address_storage.keep(client.unwrap_or(Ipv6Addr::UNSPECIFIED)),
             user_agent: caller::user_agent(headers),
             region: self.region.clone(),
             trace_id: caller::trace_id(headers),
             interrupted: false,
         }
+    }
+
+    /// Makes the request what the API shall see.
+    fn prepare<I>(&self, request: &mut Request<I>, entry: &KeyEntry, call: &Arc<Call>, id: RequestId) {
+        if !self.forward_credentials {
+            credential::strip(request.headers_mut());
+        }
+        caller::strip_broken_trace(request.headers_mut());
+        request.headers_mut().insert(X_REQUEST_ID, id_value(id));
+        let caller = Caller { workspace_id: entry.workspace_id, key_id: entry.key_id, request_id: id };
+        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(Tunnel::of(call));
     }
 }
 
@@ -258,15 +297,6 @@ impl<O> Answer<O> {
     fn of_edge(response: Response<Full<Bytes>>) -> Self {
         Self { response: response.map(Either::Right), origin: Origin::Edge, denial: None }
     }
-}
-
-/// Makes the request what the API shall see.
-fn prepare<I>(request: &mut Request<I>, entry: &KeyEntry, call: &Arc<Call>, id: RequestId) {
-    credential::strip(request.headers_mut());
-    request.headers_mut().insert(X_REQUEST_ID, id_value(id));
-    let caller = Caller { workspace_id: entry.workspace_id, key_id: entry.key_id, request_id: id };
-    request.extensions_mut().insert(caller);
-    request.extensions_mut().insert(Tunnel::of(call));
 }
 
 /// Asks the inner service; an error or a panic of it becomes an answer.

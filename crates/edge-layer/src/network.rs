@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName};
 
+use crate::forwarded::{self, FORWARDED, ForwardedHeader};
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Bits before the IPv4 address in its IPv6 form.
 const MAPPED_BITS: u32 = 96;
@@ -56,22 +58,52 @@ impl Network {
 
 /// Who called: the peer, or behind trusted proxies whom the last of them names that is not trusted itself.
 /// `None` if that can not be told.
-pub(crate) fn client(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[Network]) -> Option<Ipv6Addr> {
-    let is_trusted = |address| trusted.iter().any(|network| network.contains(address));
-    let mut client = mapped(peer?);
-    let hops = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
-    for hops in hops {
-        if !is_trusted(client) {
+pub(crate) fn client(
+    peer: Option<IpAddr>,
+    headers: &HeaderMap,
+    trusted: &[Network],
+    believed: ForwardedHeader,
+) -> Option<Ipv6Addr> {
+    let peer = mapped(peer?);
+    if !is_in(peer, trusted) {
+        return Some(peer);
+    }
+    let by_list = || named(peer, x_forwarded_for(headers), trusted);
+    let by_element = || named(peer, forwarded::hops(headers), trusted);
+    match believed {
+        ForwardedHeader::XForwardedFor => by_list(),
+        ForwardedHeader::Forwarded => by_element(),
+        ForwardedHeader::Either if !headers.contains_key(FORWARDED) => by_list(),
+        ForwardedHeader::Either if !headers.contains_key(X_FORWARDED_FOR) => by_element(),
+        ForwardedHeader::Either => by_list().filter(|client| by_element() == Some(*client)),
+    }
+}
+
+/// The nearest hop that is not trusted; the farthest if all are.
+fn named(
+    peer: Ipv6Addr,
+    hops: impl Iterator<Item = Option<Ipv6Addr>>,
+    trusted: &[Network],
+) -> Option<Ipv6Addr> {
+    let mut client = peer;
+    for hop in hops {
+        client = hop?;
+        if !is_in(client, trusted) {
             break;
-        }
-        for hop in hops.to_str().ok()?.rsplit(',') {
-            client = hop_address(hop.trim())?;
-            if !is_trusted(client) {
-                return Some(client);
-            }
         }
     }
     Some(client)
+}
+
+fn is_in(address: Ipv6Addr, networks: &[Network]) -> bool {
+    networks.iter().any(|network| network.contains(address))
+}
+
+/// The nearest hop first; `None` for one that can not be read.
+fn x_forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Option<Ipv6Addr>> + '_ {
+    let values = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
+    let hops = values.flat_map(|value| value.to_str().unwrap_or("").rsplit(','));
+    hops.map(|hop| hop_address(hop.trim()))
 }
 
 /// Some proxies add a port.
@@ -168,7 +200,36 @@ mod tests {
             headers.append(X_FORWARDED_FOR, value.parse().unwrap());
         }
         let expected = expected.map(|text| mapped(text.parse().unwrap()));
-        assert_eq!(client(peer.parse().ok(), &headers, &trusted), expected);
-        assert_eq!(client(None, &headers, &trusted), None);
+        let either = ForwardedHeader::Either;
+        assert_eq!(client(peer.parse().ok(), &headers, &trusted, either), expected);
+        assert_eq!(client(None, &headers, &trusted, either), None);
+    }
+
+    #[rstest]
+    #[case::one_alone("", "for=198.51.100.7", ["198.51.100.7", PEER, "198.51.100.7"])]
+    #[case::the_other_alone("198.51.100.7", "", ["198.51.100.7", "198.51.100.7", PEER])]
+    #[case::both_agree("198.51.100.7, 10.9.9.9", "for=\"198.51.100.7:80\"", ["198.51.100.7"; 3])]
+    #[case::both_differ("198.51.100.7", "for=203.0.113.9", ["", "198.51.100.7", "203.0.113.9"])]
+    #[case::one_is_garbled("198.51.100.7", "for=unknown", ["", "198.51.100.7", ""])]
+    #[case::chain("", "for=203.0.113.9, for=198.51.100.7, for=10.9.9.9;by=_x", ["198.51.100.7", PEER, "198.51.100.7"])]
+    fn forwarded_is_believed_as_configured(
+        #[case] list: &'static str,
+        #[case] elements: &'static str,
+        #[case] expected: [&str; 3],
+    ) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(X_FORWARDED_FOR, list), (FORWARDED, elements)] {
+            if !value.is_empty() {
+                headers.append(name, value.parse().unwrap());
+            }
+        }
+        let trusted: [Network; 1] = ["10.0.0.0/8".parse().unwrap()];
+        let believed = [ForwardedHeader::Either, ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded];
+        for (believed, expected) in believed.into_iter().zip(expected) {
+            let found = client(PEER.parse().ok(), &headers, &trusted, believed);
+            assert_eq!(found, expected.parse().ok().map(mapped), "{believed:?}");
+        }
+        let stranger = "192.0.2.1".parse().ok();
+        assert_eq!(client(stranger, &headers, &trusted, ForwardedHeader::Either), stranger.map(mapped));
     }
 }

@@ -87,6 +87,8 @@ impl Problem {
         }
         let mut response = Response::new(Full::from(body.to_string()));
         *response.status_mut() = status;
+        // For whoever has to say the same in another form.
+        response.extensions_mut().insert(self);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
@@ -96,6 +98,12 @@ impl Problem {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
         }
         response
+    }
+
+    /// Its title and what to do, as one text.
+    pub(crate) fn message(self) -> String {
+        let (_, title, detail) = self.texts();
+        format!("{title}: {detail}")
     }
 
     /// Its name in metrics and at the end of its type.

@@ -1,5 +1,5 @@
-//! Routes of low cardinality: ids in a path become `{id}`, and each workspace has a bounded number of routes a
-//! day. Pure but for the set of routes seen.
+//! Routes of low cardinality: a template that fits, else ids in a path become `{id}`, and each workspace has a
+//! bounded number of routes a day. Pure but for the set of routes seen.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::RandomState},
@@ -7,15 +7,15 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use domain::WorkspaceId;
+use domain::{WorkspaceId, redact};
 use time::{Date, OffsetDateTime};
+
+use crate::{routes::RouteTemplates, template::Segment};
 
 /// What stands for an id.
 const ID: &str = "{id}";
 /// The route of calls over the bound; totals stay exact.
 pub(crate) const OTHER: &str = "__other__";
-/// Routes of one workspace and UTC day, at one edge.
-pub(crate) const ROUTES_MAX: usize = 1000;
 /// Longest resource id kept, in bytes.
 const RESOURCE_ID_BYTES_MAX: usize = 256;
 
@@ -74,9 +74,18 @@ fn is_own(bytes: &[u8]) -> bool {
     known.contains(&lead) && digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'v'))
 }
 
-/// The routes that each workspace has used today.
-#[derive(Debug, Default)]
+/// A resource id that strangers wrote, as it is kept: without secrets, and cut.
+#[must_use]
+pub(crate) fn resource_id(text: &str) -> String {
+    cut(&redact(text), RESOURCE_ID_BYTES_MAX).to_owned()
+}
+
+/// The routes that were named, and those that each workspace has used today beside them.
+#[derive(Debug)]
 pub(crate) struct Routes {
+    named: RouteTemplates,
+    /// Others of one workspace and UTC day, at one edge.
+    others_max: usize,
     seen: RwLock<HashMap<WorkspaceId, Seen>>,
     hasher: RandomState,
 }
@@ -90,16 +99,45 @@ struct Seen {
 }
 
 impl Routes {
-    /// The route itself, or `__other__` once the workspace has had [`ROUTES_MAX`] others on the day of `now`.
+    /// At most `routes_max` a workspace and day; those that are named always have their place.
+    pub(crate) fn new(named: RouteTemplates, routes_max: usize) -> Self {
+        let others_max = routes_max.saturating_sub(named.len());
+        Self { named, others_max, seen: RwLock::default(), hasher: RandomState::default() }
+    }
+
+    /// Whether no routes are named, so that nobody needs the segments of a path.
+    pub(crate) fn names_none(&self) -> bool {
+        self.named.is_empty()
+    }
+
+    /// The route of a call, and its resource id. `segments` are those of the path as it was sent, `path` is what is
+    /// kept of it.
     #[must_use]
-    pub(crate) fn admit(&self, workspace_id: WorkspaceId, route: String, now: OffsetDateTime) -> String {
+    pub(crate) fn of(
+        &self,
+        workspace_id: WorkspaceId,
+        method: &str,
+        segments: &[Segment<'_>],
+        path: &str,
+        now: OffsetDateTime,
+    ) -> (String, String) {
+        if let Some((route, id)) = self.named.of_segments(method, segments) {
+            return (route.to_owned(), resource_id(&id));
+        }
+        let (route, id) = template(path);
+        (self.admit(workspace_id, route, now), id)
+    }
+
+    /// The route itself, or `__other__` once the workspace has had its others on the day of `now`.
+    #[must_use]
+    fn admit(&self, workspace_id: WorkspaceId, route: String, now: OffsetDateTime) -> String {
         let (day, hash) = (now.date(), self.hasher.hash_one(&route));
         let full = {
             let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
             match seen.get(&workspace_id).filter(|seen| seen.day == day) {
                 Some(today) if today.routes.contains(&hash) => return route,
-                Some(today) => today.routes.len() >= ROUTES_MAX,
-                None => false,
+                Some(today) => today.routes.len() >= self.others_max,
+                None => self.others_max == 0,
             }
         };
         if full || !self.add(workspace_id, day, hash) { OTHER.to_owned() } else { route }
@@ -112,7 +150,7 @@ impl Routes {
         if today.day < day {
             *today = Seen { day, routes: HashSet::new() };
         }
-        let fits = today.routes.len() < ROUTES_MAX || today.routes.contains(&hash);
+        let fits = today.routes.len() < self.others_max || today.routes.contains(&hash);
         if fits {
             today.routes.insert(hash);
         }
@@ -177,14 +215,34 @@ mod tests {
 
     #[test]
     fn each_workspace_has_its_own_bound_and_a_new_day() {
-        let (routes, now) = (Routes::default(), OffsetDateTime::UNIX_EPOCH);
+        let (routes, now) = (Routes::new(RouteTemplates::default(), 1000), OffsetDateTime::UNIX_EPOCH);
         let (busy, calm) = (WorkspaceId::generate(), WorkspaceId::generate());
-        for number in 0..ROUTES_MAX {
+        for number in 0..1000 {
             assert_eq!(routes.admit(busy, format!("/r{number}"), now), format!("/r{number}"));
         }
         assert_eq!(routes.admit(busy, "/one-more".into(), now), OTHER);
         assert_eq!(routes.admit(busy, "/r7".into(), now), "/r7");
         assert_eq!(routes.admit(calm, "/one-more".into(), now), "/one-more");
         assert_eq!(routes.admit(busy, "/one-more".into(), now + time::Duration::DAY), "/one-more");
+    }
+
+    #[test]
+    fn named_routes_always_have_their_place() {
+        let named: RouteTemplates = "GET /a/{x}\nPOST /a/{x}\n* /b/{y}/{z} y".parse().unwrap();
+        let (routes, workspace_id) = (Routes::new(named, 3), WorkspaceId::generate());
+        let of = |method: &str, path: &str| {
+            let segments = crate::template::segments(path);
+            routes.of(workspace_id, method, &segments, path, OffsetDateTime::UNIX_EPOCH)
+        };
+        let check = |method: &str, path: &str, route: &str, id: &str| {
+            assert_eq!(of(method, path), (route.to_owned(), id.to_owned()), "{method} {path}");
+        };
+        check("GET", "/c/17", "/c/{id}", "17");
+        check("GET", "/d/17", OTHER, "17");
+        check("GET", "/a/one", "/a/{x}", "one");
+        check("PUT", "/b/one/two", "/b/{y}/{z}", "one");
+        let secret = domain::Secret::generate(domain::Environment::Live);
+        check("GET", &format!("/a/{}", secret.reveal()), "/a/{x}", &format!("{}…", secret.start()));
+        check("GET", &format!("/a/{}", "é".repeat(200)), "/a/{x}", &"é".repeat(128));
     }
 }

@@ -1,29 +1,19 @@
 //! Which scope a route requires, and whether a key has it. Pure.
 
-use std::borrow::Cow;
+use crate::template::{Segment, Template, Templates, segments};
 
 /// Longest list of routes.
 const ROUTES_MAX: usize = 10_000;
 
 /// Routes with the scope that each requires; a route that is not listed requires none.
 ///
-/// A line is `METHOD /template scope`: the method, or `*` for every one; a path in which a segment in braces stands
-/// for any one; a scope. Empty lines and lines that start with # do not count. `HEAD` requires what `GET` does
-/// unless it has a line of its own. Of several templates that fit the one with the earliest literal segment counts.
-/// Paths are compared as an API may read them: decoded, without empty segments and dots.
+/// A line is `METHOD /template scope`: the method, or `*` for every one; a path in which a part in braces stands
+/// for any text within its segment; a scope. Empty lines and lines that start with # do not count. `HEAD` requires
+/// what `GET` does unless it has a line of its own. Of several templates that fit the one with the earliest literal
+/// segment counts. Paths are compared as an API may read them: decoded, without empty segments and dots.
 #[derive(Debug, Clone, Default)]
 pub struct RequiredScopes {
-    /// Those with the earlier literal segment first.
-    routes: Vec<Route>,
-}
-
-#[derive(Debug, Clone)]
-struct Route {
-    /// `None` is every one.
-    method: Option<String>,
-    /// `None` stands for any segment.
-    segments: Vec<Option<String>>,
-    scope: String,
+    routes: Templates<String>,
 }
 
 /// Why a list of routes can not be used.
@@ -44,24 +34,19 @@ impl std::str::FromStr for RequiredScopes {
     type Err = RequiredScopesError;
 
     fn from_str(text: &str) -> Result<Self, RequiredScopesError> {
-        let mut routes = Vec::<Route>::new();
+        let mut routes = Templates::default();
         for (number, line) in (1..).zip(text.lines().map(str::trim)) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let route = parse(line).ok_or(RequiredScopesError::Line(number))?;
-            if routes.iter().any(|other| other.method == route.method && other.segments == route.segments) {
+            let (method, template, scope) = parse(line).ok_or(RequiredScopesError::Line(number))?;
+            if !routes.insert(method, &template, scope.to_owned()) {
                 return Err(RequiredScopesError::Twice(number));
             }
-            routes.push(route);
             if routes.len() > ROUTES_MAX {
                 return Err(RequiredScopesError::TooMany);
             }
         }
-        let place = |route: &Route| -> (Vec<bool>, bool) {
-            (route.segments.iter().map(Option::is_none).collect(), route.method.is_none())
-        };
-        routes.sort_by_cached_key(place);
         Ok(Self { routes })
     }
 }
@@ -70,26 +55,16 @@ impl RequiredScopes {
     /// The scope that a call requires.
     #[must_use]
     pub fn of(&self, method: &str, path: &str) -> Option<&str> {
-        if self.routes.is_empty() {
-            return None;
-        }
-        let segments = segments(path);
-        let find = |method: &str| {
-            let mut fitting = self.routes.iter().filter(|route| route.fits(&segments));
-            fitting.find(|route| route.method.as_deref().is_none_or(|own| own == method))
-        };
-        let own = find(method).filter(|route| method != "HEAD" || route.method.is_some());
-        let route = own.or_else(|| if method == "HEAD" { find("GET") } else { None });
-        route.map(|route| route.scope.as_str())
+        if self.is_empty() { None } else { self.of_segments(method, &segments(path)) }
     }
-}
 
-impl Route {
-    fn fits(&self, segments: &[Cow<'_, [u8]>]) -> bool {
-        let same = |(own, other): (&Option<String>, &Cow<'_, [u8]>)| {
-            own.as_ref().is_none_or(|own| own.as_bytes() == &**other)
-        };
-        self.segments.len() == segments.len() && self.segments.iter().zip(segments).all(same)
+    pub(crate) fn of_segments(&self, method: &str, segments: &[Segment<'_>]) -> Option<&str> {
+        self.routes.find(method, segments).map(String::as_str)
+    }
+
+    /// No route requires a scope.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.routes.len() == 0
     }
 }
 
@@ -102,49 +77,21 @@ pub(crate) fn has(scopes: &[Box<str>], required: &str) -> bool {
     })
 }
 
-fn parse(line: &str) -> Option<Route> {
+fn parse(line: &str) -> Option<(Option<&str>, Template, &str)> {
     let mut words = line.split_ascii_whitespace();
-    let (method, template, scope) = (words.next()?, words.next()?, words.next()?);
-    let is_method = method == "*" || method.bytes().all(|byte| byte.is_ascii_uppercase());
-    if words.next().is_some() || !is_method || !template.starts_with('/') || scope.contains('*') {
+    let (method, template, scope) = (method(words.next()?)?, words.next()?, words.next()?);
+    if words.next().is_some() || scope.contains('*') {
         return None;
     }
-    let segment = |segment: &str| match segment.strip_prefix('{') {
-        Some(name) => (name.len() > 1 && name.find('}') == Some(name.len() - 1)).then_some(None),
-        None => (!segment.contains(['{', '}', '%', '?'])).then(|| Some(segment.to_owned())),
-    };
-    let segments = template.split('/').filter(|part| !part.is_empty()).map(segment);
-    Some(Route {
-        method: (method != "*").then(|| method.to_owned()),
-        segments: segments.collect::<Option<_>>()?,
-        scope: scope.to_owned(),
-    })
+    Some((method, template.parse().ok()?, scope))
 }
 
-fn segments(path: &str) -> Vec<Cow<'_, [u8]>> {
-    let mut segments = Vec::new();
-    for segment in path.split('/').map(decoded) {
-        match &*segment {
-            b"" | b"." => {}
-            b".." => drop(segments.pop()),
-            _ => segments.push(segment),
-        }
+/// A method in a list, if the word is one; `None` inside is every method, `*`.
+pub(crate) fn method(word: &str) -> Option<Option<&str>> {
+    match word {
+        "*" => Some(None),
+        _ => word.bytes().all(|byte| byte.is_ascii_uppercase()).then_some(Some(word)),
     }
-    segments
-}
-
-fn decoded(segment: &str) -> Cow<'_, [u8]> {
-    if !segment.contains('%') {
-        return Cow::Borrowed(segment.as_bytes());
-    }
-    let (mut bytes, mut rest) = (Vec::with_capacity(segment.len()), segment.as_bytes());
-    while let [first, after @ ..] = rest {
-        let escaped = (*first == b'%').then(|| after.first_chunk::<2>()).flatten();
-        let byte = escaped.and_then(|hex| data_encoding::HEXUPPER_PERMISSIVE.decode(hex).ok());
-        bytes.push(byte.as_ref().map_or(*first, |byte| byte[0]));
-        rest = if byte.is_some() { &after[2..] } else { after };
-    }
-    Cow::Owned(bytes)
 }
 
 #[cfg(test)]
@@ -216,8 +163,9 @@ mod tests {
     #[case("get /a s", RequiredScopesError::Line(1))]
     #[case("GET a s", RequiredScopesError::Line(1))]
     #[case("GET /{} s", RequiredScopesError::Line(1))]
-    #[case("GET /{a}b s", RequiredScopesError::Line(1))]
-    #[case("GET /a{b} s", RequiredScopesError::Line(1))]
+    #[case("GET /{a}{b} s", RequiredScopesError::Line(1))]
+    #[case("GET /a}b s", RequiredScopesError::Line(1))]
+    #[case("GET /{a}.pdf s\nGET /{b}.pdf t", RequiredScopesError::Twice(2))]
     #[case("GET /%61 s", RequiredScopesError::Line(1))]
     #[case("GET /a s*", RequiredScopesError::Line(1))]
     #[case("GET /{a} s\nGET /{b} t", RequiredScopesError::Twice(2))]

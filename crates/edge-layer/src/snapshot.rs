@@ -42,7 +42,8 @@ pub(crate) async fn read(
     Ok(Some(oldest))
 }
 
-type Part = (u64, Vec<(SecretHash, KeyEntry)>);
+/// Up to which sequence a part goes, and its entries.
+pub(crate) type Part = (u64, Vec<(SecretHash, KeyEntry)>);
 
 async fn read_part(
     bucket: &Store,
@@ -52,16 +53,17 @@ async fn read_part(
 ) -> Result<Option<Part>, FollowError> {
     let name = part.to_string();
     let value = bucket.get(&name).await.map_err(|error| unavailable(KEYS_SNAPSHOT_BUCKET, &error))?;
-    let Some(snapshot) =
-        value.and_then(|value| keys.open::<pb::FeedSnapshot>(&feed_snapshot_purpose(&name), &value))
-    else {
-        return Ok(None);
-    };
+    Ok(value.and_then(|value| self::part(keys, head, part, &value)))
+}
+
+/// What a part holds, and up to which sequence; `None` if it can not be used beside `head`.
+pub(crate) fn part(keys: &FeedKeys, head: &pb::FeedHead, part: u16, value: &[u8]) -> Option<Part> {
+    let snapshot: pb::FeedSnapshot = keys.open(&feed_snapshot_purpose(&part.to_string()), value)?;
     let is_usable = snapshot.bucket_created_us == head.bucket_created_us
         && snapshot.fills == head.fills
         && snapshot.bucket_sequence >= head.snapshot_floor;
     if !is_usable {
-        return Ok(None);
+        return None;
     }
     let entries = snapshot.entries.iter().map(|hashed| {
         let hash = SecretHash::from_slice(&hashed.secret_hash)?;
@@ -69,5 +71,6 @@ async fn read_part(
         (snapshot_part_of(&hash) == part).then_some((hash, entry))
     });
     // One that cannot be read spoils its part: without it the key would be unknown.
-    Ok(entries.collect::<Option<Vec<_>>>().map(|entries| (snapshot.bucket_sequence, entries)))
+    let entries = entries.collect::<Option<Vec<_>>>()?;
+    Some((snapshot.bucket_sequence, entries))
 }

@@ -32,6 +32,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) client: Option<Ipv6Addr>,
     /// What the route requires.
     pub(crate) scope: Option<&'a str>,
+    /// The key is of another environment than the edge.
+    pub(crate) is_foreign: bool,
 }
 
 /// What becomes of a call.
@@ -47,8 +49,8 @@ pub(crate) enum Verdict {
     Unsure,
 }
 
-/// Decides. What is checked first is told first: deleted, feed lost, disabled, expired, secret retired, address,
-/// scope. A deleted key stays deleted, so that needs no current feed; all else does.
+/// Decides. What is checked first is told first: deleted, feed lost, disabled, expired, secret retired,
+/// environment, address, scope. A deleted key stays deleted, so that needs no current feed; all else does.
 #[must_use]
 pub(crate) fn decide(entry: Option<KeyEntry>, feed: Feed, asked: Asked<'_>) -> Verdict {
     let entry = match (entry, feed) {
@@ -70,13 +72,18 @@ pub(crate) fn decide(entry: Option<KeyEntry>, feed: Feed, asked: Asked<'_>) -> V
 }
 
 fn denial_of(policy: Option<&Policy>, asked: Asked<'_>) -> Option<Denial> {
-    let Some(policy) = policy else { return asked.scope.map(|_| Denial::ScopeMissing) };
+    let Some(policy) = policy else {
+        let missing = asked.scope.map(|_| Denial::ScopeMissing);
+        return if asked.is_foreign { Some(Denial::EnvironmentMismatch) } else { missing };
+    };
     let has_passed = |end: Option<OffsetDateTime>| end.is_some_and(|end| end <= asked.at);
     let is_inside = |client| policy.networks.iter().any(|network| network.contains(client));
     if has_passed(policy.expires_at) {
         Some(Denial::Expired)
     } else if has_passed(policy.retires_at) {
         Some(Denial::SecretRetired)
+    } else if asked.is_foreign {
+        Some(Denial::EnvironmentMismatch)
     } else if !policy.networks.is_empty() && !asked.client.is_some_and(is_inside) {
         Some(Denial::IpNotAllowed)
     } else if asked.scope.is_some_and(|scope| !scopes::has(&policy.scopes, scope)) {
@@ -108,6 +115,7 @@ mod tests {
             version: 1,
             feed_version: 1,
             state,
+            address_storage: domain::AddressStorage::default(),
             policy: (policy != Policy::default()).then(|| Arc::new(policy)),
         }
     }
@@ -148,7 +156,8 @@ mod tests {
             ..Policy::default()
         };
         let entry = entry(state, policy);
-        let asked = Asked { at: NOW, client: Some(crate::network::mapped(client)), scope: Some(scope) };
+        let client = Some(crate::network::mapped(client));
+        let asked = Asked { at: NOW, client, scope: Some(scope), is_foreign: false };
         let wanted = match denial {
             Some(denial) => Verdict::Refuse(entry.clone(), denial),
             None => Verdict::Admit(entry.clone()),
@@ -159,7 +168,7 @@ mod tests {
 
     #[test]
     fn an_unknown_address_is_outside_of_every_network() {
-        let asked = Asked { at: NOW, client: None, scope: None };
+        let asked = Asked { at: NOW, client: None, scope: None, is_foreign: false };
         let bound = Policy { networks: ["::/0".parse().unwrap()].into(), ..Policy::default() };
         let bound = entry(KeyState::Active, bound);
         let free = entry(KeyState::Active, Policy::default());
@@ -170,15 +179,32 @@ mod tests {
 
     #[test]
     fn a_key_without_scopes_has_none() {
-        let asked = Asked { at: NOW, client: None, scope: Some("orders:read") };
+        let asked = Asked { at: NOW, client: None, scope: Some("orders:read"), is_foreign: false };
         let free = entry(KeyState::Active, Policy::default());
         let refused = Verdict::Refuse(free.clone(), Denial::ScopeMissing);
         assert_eq!(decide(Some(free), Feed::Live, asked), refused);
     }
 
     #[test]
+    fn a_key_of_another_environment_is_told_so_before_its_address() {
+        let asked = Asked { at: NOW, client: None, scope: Some("orders:read"), is_foreign: true };
+        let of = |policy| {
+            let entry = entry(KeyState::Active, policy);
+            match decide(Some(entry), Feed::Live, asked) {
+                Verdict::Refuse(_, denial) => denial,
+                other => panic!("{other:?}"),
+            }
+        };
+        let bound = Policy { networks: ["192.0.2.0/24".parse().unwrap()].into(), ..Policy::default() };
+        assert_eq!(of(Policy::default()), Denial::EnvironmentMismatch);
+        assert_eq!(of(bound), Denial::EnvironmentMismatch);
+        assert_eq!(of(Policy { retires_at: Some(PAST), ..Policy::default() }), Denial::SecretRetired);
+        assert_eq!(decide(None, Feed::Live, asked), Verdict::Unknown);
+    }
+
+    #[test]
     fn unknown_secrets() {
-        let asked = Asked { at: NOW, client: None, scope: None };
+        let asked = Asked { at: NOW, client: None, scope: None, is_foreign: false };
         assert_eq!(decide(None, Feed::Live, asked), Verdict::Unknown);
         assert_eq!(decide(None, Feed::Lost, asked), Verdict::Unsure);
         assert_eq!(decide(None, Feed::Stale, asked), Verdict::Unsure);

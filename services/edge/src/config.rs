@@ -10,8 +10,9 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use edge_layer::{KeysAccess, Network, RequiredScopes, WhenFeedLost};
-use http::Uri;
+use domain::Environment;
+use edge_layer::{ForwardedHeader, KeysAccess, Network, RequiredScopes, RouteTemplates, WhenFeedLost};
+use http::{HeaderName, Uri};
 
 use crate::Settings;
 
@@ -75,9 +76,27 @@ pub struct Config {
     /// File with the scopes that routes require, a line each: METHOD /template scope. Without it none does.
     #[arg(long, env = "KEYMETER_EDGE_REQUIRED_SCOPES")]
     pub required_scopes: Option<PathBuf>,
-    /// Networks of proxies whose X-Forwarded-For is believed, in CIDR notation, separated by commas.
+    /// Networks of proxies that are believed whom they forward for, in CIDR notation, separated by commas.
     #[arg(long, env = "KEYMETER_EDGE_TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<Network>,
+    /// The header that those proxies write: x-forwarded-for, forwarded, or either.
+    #[arg(long, env = "KEYMETER_EDGE_FORWARDED_HEADER", default_value = "either")]
+    pub forwarded_header: ForwardedHeader,
+    /// File with the API's routes: an OpenAPI 3 document, or a line each: METHOD /template.
+    #[arg(long, env = "KEYMETER_EDGE_ROUTES")]
+    pub routes: Option<PathBuf>,
+    /// Most routes of a workspace and day; calls of others count under __other__.
+    #[arg(long, env = "KEYMETER_EDGE_ROUTES_MAX", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub routes_max: u32,
+    /// A header of the API's answers that names the resource id, in the place of the path.
+    #[arg(long, env = "KEYMETER_EDGE_RESOURCE_ID_HEADER")]
+    pub resource_id_header: Option<HeaderName>,
+    /// live or test: keys of the other environment are refused. Without it both are admitted.
+    #[arg(long, env = "KEYMETER_EDGE_ENVIRONMENT", value_parser = environment)]
+    pub environment: Option<Environment>,
+    /// Whether the API gets the credentials that clients send.
+    #[arg(long, env = "KEYMETER_EDGE_FORWARD_CREDENTIALS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub forward_credentials: bool,
 }
 
 /// What becomes of calls when the list of keys is lost.
@@ -124,7 +143,21 @@ impl Config {
                 None => RequiredScopes::default(),
             },
             trusted_proxies: self.trusted_proxies.clone(),
+            forwarded_header: self.forwarded_header,
+            routes: match &self.routes {
+                Some(file) => read("KEYMETER_EDGE_ROUTES", file)?,
+                None => RouteTemplates::default(),
+            },
+            routes_max: usize::try_from(self.routes_max)?,
+            resource_id_header: self.resource_id_header.clone(),
+            environment: self.environment,
+            forward_credentials: self.forward_credentials,
         };
+        let (named, most) = (edge.routes.len(), edge.routes_max);
+        ensure!(
+            named <= most,
+            "KEYMETER_EDGE_ROUTES names {named} routes, and KEYMETER_EDGE_ROUTES_MAX is {most}: raise it"
+        );
         Ok(Settings { edge, serving })
     }
 
@@ -142,6 +175,10 @@ impl Config {
         })?;
         Ok(Some(KeysAccess { url: url.clone(), token_file: token_file.clone() }))
     }
+}
+
+fn environment(text: &str) -> Result<Environment, &'static str> {
+    text.parse().map_err(|()| "not one of: live, test")
 }
 
 /// What the file of a setting holds.
@@ -213,6 +250,11 @@ mod tests {
         check("--when-feed-lost", "shrug", "--when-feed-lost");
         check("--keys-url", "http://127.0.0.1:50051", "--keys-token-file");
         check("--trusted-proxies", "10.0.0.0/8,10.0.0.0/33", "--trusted-proxies");
+        check("--forwarded-header", "via", "--forwarded-header");
+        check("--routes-max", "0", "--routes-max");
+        check("--resource-id-header", "a b", "--resource-id-header");
+        check("--environment", "prod", "live, test");
+        check("--forward-credentials", "perhaps", "--forward-credentials");
     }
 
     #[test]
@@ -220,7 +262,8 @@ mod tests {
         let mut config = Config::try_parse_from(LEAST).unwrap();
         let told = |config: &Config| format!("{:#}", config.settings().unwrap_err());
         assert!(told(&config).contains("KEYMETER_EDGE_FEED_KEYS_FILE feed-keys of nobody"));
-        let (empty, keys, scopes) = (file(""), file(KEYS), file("GET /a"));
+        let (empty, keys, scopes, good) = (file(""), file(KEYS), file("GET /a"), file("GET /a a"));
+        let (broken, many) = (file("openapi: 3.0.3\npaths: {'/a{': {}}"), file("GET /a\nGET /b"));
         config.feed_keys_file = empty.path().to_owned();
         assert!(told(&config).contains("`keys feed-keys`"));
         config.feed_keys_file = keys.path().to_owned();
@@ -232,5 +275,12 @@ mod tests {
         config.keys_url = None;
         config.required_scopes = Some(scopes.path().to_owned());
         assert!(told(&config).contains("KEYMETER_EDGE_REQUIRED_SCOPES") && told(&config).contains("line 1"));
+        config.required_scopes = Some(good.path().to_owned());
+        config.routes = Some(broken.path().to_owned());
+        assert!(told(&config).contains("KEYMETER_EDGE_ROUTES") && told(&config).contains("paths./a{"));
+        (config.routes, config.routes_max) = (Some(many.path().to_owned()), 1);
+        assert!(told(&config).contains("KEYMETER_EDGE_ROUTES_MAX"));
+        config.routes_max = 2;
+        assert!(config.settings().is_ok());
     }
 }

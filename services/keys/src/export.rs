@@ -48,6 +48,7 @@ fn of_workspace(workspace: &Workspace) -> Value {
         "audit_retention_days": workspace.settings.audit_retention_days,
         "disable_exposed_keys": workspace.settings.disable_exposed_keys,
         "keep_copies": workspace.settings.keep_copies,
+        "address_storage": workspace.settings.address_storage.as_str(),
         "suspend_time": workspace.suspend_time.map(rfc3339),
     })
 }

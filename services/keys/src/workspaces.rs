@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use access::{Claims, Role, Subject};
-use domain::{AccountId, WorkspaceId};
+use domain::{AccountId, AddressStorage, WorkspaceId};
 use proto::resource::workspace_name;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -38,6 +38,8 @@ pub struct Changes {
     pub disable_exposed_keys: Option<bool>,
     /// Whether sealed copies of secrets are kept.
     pub keep_copies: Option<bool>,
+    /// What edges keep of callers' addresses.
+    pub address_storage: Option<AddressStorage>,
 }
 
 /// Where a list goes on: after the workspace of this name of display with this id.
@@ -99,6 +101,7 @@ impl Workspaces {
             audit_retention_days: changes.audit_retention_days.unwrap_or(was.settings.audit_retention_days),
             disable_exposed_keys: changes.disable_exposed_keys.unwrap_or(was.settings.disable_exposed_keys),
             keep_copies: changes.keep_copies.unwrap_or(was.settings.keep_copies),
+            address_storage: changes.address_storage.unwrap_or(was.settings.address_storage),
         };
         let display_name = changes.display_name.unwrap_or_else(|| was.display_name.clone());
         let is = Workspace { display_name, settings, ..was.clone() };
@@ -114,6 +117,9 @@ impl Workspaces {
                 tx.start_copies(workspace_id, &data_key).await?;
             }
             _ => {}
+        }
+        if was.settings.address_storage != settings.address_storage {
+            tx.feed_workspace_whole(workspace_id).await?;
         }
         let name = workspace_name(workspace_id);
         tx.audit_change(workspace_id, "update_workspace", &name, difference(&was, &is), caller, now).await?;
@@ -170,12 +176,14 @@ impl Workspaces {
 /// The fields of a workspace that changed.
 fn difference(was: &Workspace, is: &Workspace) -> Change {
     let fields = |workspace: &Workspace| {
-        let Settings { audit_retention_days, disable_exposed_keys, keep_copies } = workspace.settings;
+        let Settings { audit_retention_days, disable_exposed_keys, keep_copies, address_storage } =
+            workspace.settings;
         [
             ("display_name", json!(workspace.display_name)),
             ("audit_retention_days", json!(audit_retention_days)),
             ("disable_exposed_keys", json!(disable_exposed_keys)),
             ("keep_copies", json!(keep_copies)),
+            ("address_storage", json!(address_storage.as_str())),
         ]
     };
     let (mut before, mut after) = (Map::new(), Map::new());

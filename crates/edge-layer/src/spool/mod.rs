@@ -11,7 +11,7 @@ mod ledger;
 mod reader;
 pub(crate) mod record;
 mod recovery;
-mod segment;
+pub(crate) mod segment;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -198,18 +198,20 @@ fn read(payload: &[u8]) -> Option<Record<'_>> {
                 response_bytes: rest.u64()?,
                 interrupted: rest.take::<1>()? == [1],
             };
-            rest.0.is_empty().then_some(Record::Closed(closed))
+            (rest.0.is_empty() && is_seq(closed.seq)).then_some(Record::Closed(closed))
         }
         LOST => {
             let (stream, first_seq, last_seq) = (rest.stream()?, rest.u64()?, rest.u64()?);
-            (rest.0.is_empty() && first_seq <= last_seq).then_some(Record::Lost {
-                stream,
-                first_seq,
-                last_seq,
-            })
+            let is_range = is_seq(first_seq) && is_seq(last_seq) && first_seq <= last_seq;
+            (rest.0.is_empty() && is_range).then_some(Record::Lost { stream, first_seq, last_seq })
         }
         _ => None,
     }
+}
+
+/// Numbers begin at 1, and no edge counts so far that there is no room for more.
+fn is_seq(seq: u64) -> bool {
+    (1..=u64::MAX / 2).contains(&seq)
 }
 
 fn put_call(out: &mut Vec<u8>, call: CallId) {

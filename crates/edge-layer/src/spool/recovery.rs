@@ -22,12 +22,13 @@ pub(crate) fn recover(folder: Folder, limits: Limits) -> io::Result<Store> {
         found.read(&folder.path, *number, Some(number) == numbers.last())?;
     }
     found.settle();
+    let headless = found.unread();
     let Found { ledger, shards, .. } = found;
     let running = ledger.running();
     let gaps = gaps(&ledger);
     let next_segment = numbers.last().map_or(1, |last| last + 1);
     let mut store = Store::new(folder, limits, ledger, next_segment);
-    for (stream, lost) in gaps {
+    for (stream, lost) in gaps.into_iter().chain(headless) {
         tracing::error!(
             boot_epoch = stream.boot_epoch,
             shard = stream.shard,
@@ -122,6 +123,20 @@ impl Found {
         for (stream, runs) in &committed {
             self.ledger.commit(*stream, runs);
         }
+    }
+}
+
+impl Found {
+    /// After damage: ended calls whose beginning can not be read. They are written down as lost, since the next
+    /// start finds the damage cut off, and would take them for calls that ClickHouse has.
+    fn unread(&self) -> HashMap<StreamId, Intervals> {
+        let mut unread = HashMap::<StreamId, Intervals>::new();
+        for (stream, seq) in self.headless.iter().filter(|_| self.damaged) {
+            if !self.lost.get(stream).is_some_and(|lost| lost.contains(*seq)) {
+                unread.entry(*stream).or_default().insert(*seq, *seq);
+            }
+        }
+        unread
     }
 }
 

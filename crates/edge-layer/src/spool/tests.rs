@@ -418,3 +418,33 @@ fn a_hole_in_the_files_is_a_known_loss() {
     let all: Intervals = events.keys().map(|seq| (*seq, *seq)).chain(lost.runs()).collect();
     assert_eq!(all.runs().collect::<Vec<_>>(), [(1, 60)]);
 }
+
+#[test]
+fn what_damage_made_unreadable_is_still_lost_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path(), ROOMY).unwrap();
+    let long = spool.opened(0, event(0));
+    for number in 1..40 {
+        let ticket = spool.opened(0, event(number));
+        spool.closed(ticket, &ending(number));
+    }
+    // Opened in the first segment, closed in the last one.
+    spool.closed(long, &ending(0));
+    drop(spool);
+    let first = segment::path(folder.path(), 1);
+    let mut bytes = fs::read(&first).unwrap();
+    bytes[9] ^= 1;
+    fs::write(&first, bytes).unwrap();
+    let lost = || -> BTreeSet<u64> {
+        let spool = Spool::open(folder.path(), ROOMY).unwrap();
+        let (items, _) = Reader::default().read(&spool, usize::MAX).unwrap();
+        let lost = items.iter().map(|item| match item {
+            Item::Event { .. } => 1..=0,
+            Item::Lost { first_seq, last_seq, .. } => *first_seq..=*last_seq,
+        });
+        lost.flatten().collect()
+    };
+    let at_first = lost();
+    assert!(at_first.contains(&1) && at_first.contains(&40), "{at_first:?}");
+    assert_eq!(lost(), at_first, "nothing was sent meanwhile");
+}

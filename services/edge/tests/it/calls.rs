@@ -213,36 +213,42 @@ async fn a_panic_behind_the_layer_is_an_answer_and_an_event() {
     let world = World::start().await;
     let key = world.key().await;
     let spool = tempfile::tempdir().unwrap();
-    let edge = edge_layer::Edge::start(edge_layer::Settings {
-        nats_url: world.nats.url(),
-        spool_dir: spool.path().to_owned(),
-        spool_bytes_max: 64 << 20,
-        shards: 2,
-        region: String::new(),
-        feed_lost_after: std::time::Duration::from_secs(30),
-        keys: None,
-        when_feed_lost: edge_layer::WhenFeedLost::Refuse,
-        feed_keys: crate::world::feed_keys().parse().unwrap(),
-        required_scopes: edge_layer::RequiredScopes::default(),
-        trusted_proxies: Vec::new(),
-    })
-    .await
-    .unwrap();
-    eventually("the keys are there", async || edge.status().feed == edge_layer::Feed::Live).await;
+    let edge = world.layer(spool.path()).await;
     let broken = || async {
         if OffsetDateTime::now_utc().year() > 0 {
             panic!("on purpose")
         }
     };
+    // Promises an answer, and breaks on the way.
+    let half = || async {
+        let pieces = stream::iter([0, 1]).map(|number| match number {
+            0 => Ok::<_, std::io::Error>(Bytes::from_static(b"half")),
+            _ => panic!("on purpose"),
+        });
+        Body::from_stream(pieces)
+    };
+    let about = || async { (axum::Extension(edge_layer::ResourceId("order 7".into())), "") };
     let who = |caller: axum::Extension<edge_layer::Caller>| async move { caller.key_id.to_string() };
-    let api = Router::new().route("/broken", on_get(broken)).route("/who", on_get(who)).layer(edge.layer());
+    let api = Router::new().route("/broken", on_get(broken)).route("/who", on_get(who));
+    let api = api.route("/half", on_get(half)).route("/about/1", on_get(about)).layer(edge.layer());
     let addr = serve(api).await;
     let response = send(get(&format!("http://{addr}/broken"), &key)).await;
     assert_eq!(response.status(), 500);
     assert_eq!(world.event().await.status_code, 500);
     let response = send(get(&format!("http://{addr}/who"), &key)).await;
     assert_eq!(response.body(), &key.key_id.to_string());
-    world.events_of(2).await;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let is_whole = match client.request(get(&format!("http://{addr}/half"), &key)).await {
+        Ok(response) => response.into_body().collect().await.is_ok(),
+        Err(_) => false,
+    };
+    assert!(!is_whole, "a broken answer is not a whole one");
+    let response = send(get(&format!("http://{addr}/about/1"), &key)).await;
+    assert_eq!(response.status(), 200);
+    let events = world.events_of(4).await;
+    let of = |path: &str| events.iter().find(|event| event.path == path).unwrap();
+    assert_eq!((of("/half").status_code, of("/half").response_bytes), (200, 4));
+    assert_eq!(of("/about/1").resource_id, "order 7", "the handler knows better than the path");
     world.commit().await;
     edge.close(crate::world::PATIENCE).await;
     assert_eq!(world.heartbeats().await, [], "an edge that owes nothing leaves the list");

@@ -260,21 +260,9 @@ struct Counting {
 impl Counting {
     async fn start(world: &World) -> Arc<Self> {
         let spool = tempfile::tempdir().unwrap();
-        let edge = Edge::start(edge_layer::Settings {
-            nats_url: world.nats.url(),
-            spool_dir: spool.path().to_owned(),
-            spool_bytes_max: 1 << 30,
-            shards: 2,
-            region: String::new(),
-            feed_lost_after: Duration::from_secs(30),
-            keys: None,
-            when_feed_lost: edge_layer::WhenFeedLost::Refuse,
-            feed_keys: feed_keys().parse().unwrap(),
-            required_scopes: Default::default(),
-            trusted_proxies: Vec::new(),
-        })
-        .await
-        .unwrap();
+        let keys = feed_keys().parse().unwrap();
+        let settings = edge_layer::Settings::new(world.nats.url(), spool.path(), keys);
+        let edge = Edge::start(edge_layer::Settings { shards: 2, ..settings }).await.unwrap();
         Arc::new(Self { edge, admitted: AtomicU64::new(0), _spool: spool })
     }
 

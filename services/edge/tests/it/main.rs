@@ -3,8 +3,11 @@
 
 mod api;
 mod calls;
+mod capture;
 mod crash;
 mod grpc;
+mod grpc_refusals;
+mod hostile;
 mod limits;
 mod outage;
 mod policy;

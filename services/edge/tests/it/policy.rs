@@ -1,7 +1,7 @@
 //! What a key may be used for and from where, through the edge's own port.
 
 use bytes::Bytes;
-use domain::Denial;
+use domain::{Denial, Environment};
 use http::{Request, Response};
 use http_body_util::Full;
 use parts::eventually;
@@ -83,6 +83,51 @@ async fn a_forwarded_address_is_believed_from_trusted_proxies_only() {
     {
         assert_eq!(addresses.iter().filter(|seen| *seen == address).count(), times, "{addresses:?}");
     }
+}
+
+#[tokio::test]
+async fn forwarded_is_read_too_and_must_not_contradict() {
+    let world = World::start().await;
+    let key = world.key().await;
+    let api = serve(echo()).await;
+    let trusted = ("KEYMETER_EDGE_TRUSTED_PROXIES", "127.0.0.1");
+    let either = EdgeProcess::start(&world, api, &[trusted]).await;
+    let one = [trusted, ("KEYMETER_EDGE_FORWARDED_HEADER", "forwarded")];
+    let one = EdgeProcess::start(&world, api, &one).await;
+    let call = async |edge: &EdgeProcess, path: &str, headers: &[(&'static str, &str)]| {
+        let mut request = get(&edge.url(path), &key);
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        assert_eq!(send(request).await.status(), 200);
+    };
+    call(&either, "/a", &[("forwarded", "for=\"[2001:db8::7]:4711\";proto=https")]).await;
+    let both = [("forwarded", "for=203.0.113.9"), ("x-forwarded-for", "198.51.100.7")];
+    call(&either, "/b", &both).await;
+    call(&one, "/c", &both).await;
+    let events = world.events_of(3).await;
+    let of = |path: &str| events.iter().find(|event| event.path == path).unwrap().client_ip.to_string();
+    assert_eq!(
+        (of("/a"), of("/b"), of("/c")),
+        ("2001:db8::7".into(), "::".into(), "::ffff:203.0.113.9".into())
+    );
+}
+
+#[tokio::test]
+async fn a_key_of_another_environment_is_refused_on_its_account() {
+    let world = World::start().await;
+    let (live, test) = (world.key().await, world.key_of(Environment::Test).await);
+    let setting = [("KEYMETER_EDGE_ENVIRONMENT", "test")];
+    let edge = EdgeProcess::start(&world, serve(echo()).await, &setting).await;
+    assert_eq!(denial(get(&edge.url("/x"), &test)).await, "");
+    let response = send(get(&edge.url("/x"), &live)).await;
+    assert_eq!(
+        (response.status().as_u16(), json(&response)["denial"].as_str()),
+        (403, Some("environment_mismatch"))
+    );
+    let events = world.events_of(2).await;
+    let refused = events.iter().find(|event| event.key_id == live.key_id).unwrap();
+    assert_eq!((refused.denial, refused.status_code), (Some(Denial::EnvironmentMismatch), 403));
 }
 
 #[tokio::test]

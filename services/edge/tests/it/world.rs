@@ -85,10 +85,28 @@ impl World {
         self.write_head().await;
     }
 
+    /// The layer without the proxy, once it has the keys.
+    pub(crate) async fn layer(&self, spool: &std::path::Path) -> edge_layer::Edge {
+        let keys = feed_keys().parse().unwrap();
+        let settings = edge_layer::Settings {
+            shards: SHARDS,
+            spool_bytes_max: 64 << 20,
+            ..edge_layer::Settings::new(self.nats.url(), spool, keys)
+        };
+        let edge = edge_layer::Edge::start(settings).await.unwrap();
+        eventually("the keys are there", async || edge.status().feed == edge_layer::Feed::Live).await;
+        edge
+    }
+
     /// A new key in the feed.
     pub(crate) async fn key(&self) -> Key {
+        self.key_of(Environment::Live).await
+    }
+
+    /// A new key of an environment.
+    pub(crate) async fn key_of(&self, environment: Environment) -> Key {
         let key = Key {
-            secret: Secret::generate(Environment::Live),
+            secret: Secret::generate(environment),
             workspace_id: Id::generate(),
             key_id: Id::generate(),
             secret_id: Id::generate(),

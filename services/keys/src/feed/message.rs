@@ -1,11 +1,11 @@
 //! What the feed says to edges, signed for the place where it stands. Pure.
 
-use domain::{KeyState, SecretHash};
+use domain::{AddressStorage, KeyState, SecretHash};
 use prost::Message as _;
 use proto::{
     events::{
-        FeedHead, FeedSnapshot, HashedFeedEntry, KeyFeedEntry, KeyState as PbState, RateLimit,
-        SignedFeedMessage,
+        AddressStorage as PbAddressStorage, FeedHead, FeedSnapshot, HashedFeedEntry, KeyFeedEntry,
+        KeyState as PbState, RateLimit, SignedFeedMessage,
     },
     nats::{FEED_HEAD_PURPOSE, FEED_WATCH_PURPOSE, feed_entry_purpose, feed_snapshot_purpose},
     timestamp::to_proto,
@@ -78,6 +78,11 @@ fn message(entry: &Entry) -> KeyFeedEntry {
         KeyState::Disabled => PbState::Disabled,
         KeyState::Deleted => PbState::Deleted,
     };
+    let address_storage = match entry.address_storage {
+        AddressStorage::Whole => PbAddressStorage::Whole,
+        AddressStorage::Truncated => PbAddressStorage::Truncated,
+        AddressStorage::None => PbAddressStorage::None,
+    };
     let limit = |limit: &crate::store::outbox::RateLimit| RateLimit {
         name: limit.name.clone(),
         requests: limit.requests,
@@ -95,6 +100,7 @@ fn message(entry: &Entry) -> KeyFeedEntry {
         scopes: entry.scopes.clone(),
         allowed_networks: entry.allowed_networks.clone(),
         rate_limits: entry.rate_limits.iter().map(limit).collect(),
+        address_storage: address_storage.into(),
     }
 }
 
@@ -131,6 +137,7 @@ mod tests {
             scopes: vec!["orders:*".into()],
             allowed_networks: vec!["192.0.2.0/24".into()],
             rate_limits: Vec::new(),
+            address_storage: AddressStorage::Truncated,
             is_new: true,
         }
     }

@@ -1,7 +1,7 @@
 //! Conversions between the service's values and messages.
 
 use access::Role;
-use domain::{Environment, KeyId, Secret, SecretId, WorkspaceId};
+use domain::{AddressStorage, Environment, KeyId, Secret, SecretId, WorkspaceId};
 use proto::{
     keys as pb,
     resource::{self, key_name, secret_name, workspace_name},
@@ -161,6 +161,12 @@ pub(super) fn workspace(workspace: Workspace) -> pb::Workspace {
         disable_exposed_keys: workspace.settings.disable_exposed_keys,
         keep_copies: workspace.settings.keep_copies,
         suspend_time: workspace.suspend_time.map(to_proto),
+        address_storage: match workspace.settings.address_storage {
+            AddressStorage::Whole => pb::AddressStorage::Whole,
+            AddressStorage::Truncated => pb::AddressStorage::Truncated,
+            AddressStorage::None => pb::AddressStorage::None,
+        }
+        .into(),
     }
 }
 

@@ -1,13 +1,14 @@
 //! `keymeter.keys.v1.WorkspacesService`.
 
 use access::Claims;
-use domain::WorkspaceId;
+use domain::{AddressStorage, WorkspaceId};
+use prost_types::FieldMask;
 use proto::{
     keys::{
-        CreateWorkspaceRequest, DeleteWorkspaceRequest, DeleteWorkspaceResponse, ExportWorkspaceRequest,
-        ExportWorkspaceResponse, GetWorkspaceRequest, ListWorkspacesRequest, ListWorkspacesResponse,
-        ResumeWorkspaceRequest, SuspendWorkspaceRequest, UpdateWorkspaceRequest, Workspace,
-        workspaces_service_server::WorkspacesService,
+        AddressStorage as PbAddressStorage, CreateWorkspaceRequest, DeleteWorkspaceRequest,
+        DeleteWorkspaceResponse, ExportWorkspaceRequest, ExportWorkspaceResponse, GetWorkspaceRequest,
+        ListWorkspacesRequest, ListWorkspacesResponse, ResumeWorkspaceRequest, SuspendWorkspaceRequest,
+        UpdateWorkspaceRequest, Workspace, workspaces_service_server::WorkspacesService,
     },
     resource::parse_workspace_name,
     timestamp::to_proto,
@@ -95,8 +96,9 @@ impl WorkspacesService for Rpc {
                 ("audit_retention_days", workspace.audit_retention_days != 0),
                 ("disable_exposed_keys", false),
                 ("keep_copies", false),
+                ("address_storage", workspace.address_storage != 0),
             ];
-            let [name, retention, exposed, copies] = fields::masked(update_mask.as_ref(), masked)?;
+            let [name, retention, exposed, copies, addresses] = fields::masked(update_mask.as_ref(), masked)?;
             if retention && !RETENTION_DAYS.contains(&workspace.audit_retention_days) {
                 return Err(Error::invalid("workspace.audit_retention_days", "must be 30 to 3,650"));
             }
@@ -108,6 +110,11 @@ impl WorkspacesService for Rpc {
                 audit_retention_days: retention.then_some(workspace.audit_retention_days),
                 disable_exposed_keys: exposed.then_some(workspace.disable_exposed_keys),
                 keep_copies: copies.then_some(workspace.keep_copies),
+                address_storage: if addresses {
+                    address_storage(&workspace, update_mask.as_ref())?
+                } else {
+                    None
+                },
             };
             Ok(wire::workspace(self.workspaces.update(workspace_id, changes, &caller, now()).await?))
         })
@@ -166,6 +173,21 @@ impl WorkspacesService for Rpc {
             Ok(DeleteWorkspaceResponse { delete_time: Some(to_proto(now)) })
         })
         .await
+    }
+}
+
+/// What an update asks to keep of addresses. `*` of a caller that does not know the field leaves it as it is, rather
+/// than to keep more than was wished.
+fn address_storage(workspace: &Workspace, mask: Option<&FieldMask>) -> Result<Option<AddressStorage>, Error> {
+    let is_named = |mask: &FieldMask| mask.paths.iter().any(|path| path == "address_storage");
+    match PbAddressStorage::try_from(workspace.address_storage) {
+        Ok(PbAddressStorage::Whole) => Ok(Some(AddressStorage::Whole)),
+        Ok(PbAddressStorage::Truncated) => Ok(Some(AddressStorage::Truncated)),
+        Ok(PbAddressStorage::None) => Ok(Some(AddressStorage::None)),
+        Ok(PbAddressStorage::Unspecified) if !mask.is_some_and(is_named) => Ok(None),
+        Ok(PbAddressStorage::Unspecified) | Err(_) => {
+            Err(Error::invalid("workspace.address_storage", "must be WHOLE, TRUNCATED or NONE"))
+        }
     }
 }
 

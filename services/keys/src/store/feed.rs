@@ -25,7 +25,7 @@ impl Store {
     pub async fn fed_entries(&self, prefix: u16, bits: u8) -> Result<Vec<Entry>, StoreError> {
         let (from, to) = part_bounds(prefix.into(), bits);
         let sql = "select f.feed_version, false as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*,
-                          w.suspend_time
+                          w.suspend_time, w.address_storage
                    from secrets s join secret_feed_versions f using (secret_id) join keys k using (key_id)
                      join workspaces w using (workspace_id)
                    where s.secret_hash >= $1 and ($2::bytea is null or s.secret_hash < $2)";

@@ -1,7 +1,7 @@
 //! The outbox, as its one relay sees it. A row is in it until the bucket has its entry: no cursor is kept, so
 //! a row that is committed late is never skipped.
 
-use domain::{KeyId, KeyState, SecretHash, SecretId, WorkspaceId};
+use domain::{AddressStorage, KeyId, KeyState, SecretHash, SecretId, WorkspaceId};
 use sqlx::{
     Connection as _, PgConnection, Postgres, Row as _,
     pool::PoolConnection,
@@ -45,6 +45,8 @@ pub struct Entry {
     pub allowed_networks: Vec<String>,
     /// How often.
     pub rate_limits: Vec<RateLimit>,
+    /// What is kept of its callers' addresses.
+    pub address_storage: AddressStorage,
     /// Whether the bucket did not have the secret before.
     pub is_new: bool,
 }
@@ -274,7 +276,7 @@ impl Relay {
                      where feed_version is not null order by feed_version limit $1
                    )
                    select o.feed_version, f.secret_id is null as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*,
-                          w.suspend_time
+                          w.suspend_time, w.address_storage
                    from next o join secrets s using (secret_id) join keys k using (key_id)
                      join workspaces w using (workspace_id)
                      left join secret_feed_versions f using (secret_id)
@@ -292,7 +294,7 @@ impl Relay {
     /// If Postgres does not answer.
     pub async fn written(&mut self, after: i64, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let sql = "select f.feed_version, false as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*,
-                          w.suspend_time
+                          w.suspend_time, w.address_storage
                    from secret_feed_versions f join secrets s using (secret_id) join keys k using (key_id)
                      join workspaces w using (workspace_id)
                    where f.feed_version > $1 order by f.feed_version limit $2";
@@ -411,8 +413,14 @@ pub(super) fn entry(row: &PgRow) -> Result<Entry, StoreError> {
         scopes: row.try_get("scopes")?,
         allowed_networks: row.try_get("allowed_networks")?,
         rate_limits,
+        address_storage: address_storage(row)?,
         is_new: row.try_get("is_new")?,
     })
+}
+
+/// A workspace's choice, of a row that has it.
+pub(super) fn address_storage(row: &PgRow) -> Result<AddressStorage, StoreError> {
+    row.try_get::<&str, _>("address_storage")?.parse().map_err(|()| StoreError::Damaged("workspace"))
 }
 
 pub(super) fn secret_hash(bytes: &[u8]) -> Result<SecretHash, StoreError> {

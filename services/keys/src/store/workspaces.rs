@@ -1,10 +1,10 @@
 //! Workspaces, who is in them, and their data keys.
 
-use domain::{AccountId, WorkspaceId};
+use domain::{AccountId, AddressStorage, WorkspaceId};
 use sqlx::Row as _;
 use time::OffsetDateTime;
 
-use super::{Store, StoreError, Tx, keys::OUTBOX_CHANNEL};
+use super::{Store, StoreError, Tx, keys::OUTBOX_CHANNEL, outbox::address_storage};
 use crate::seal::Wrapped;
 
 /// A tenant.
@@ -31,17 +31,24 @@ pub struct Settings {
     pub disable_exposed_keys: bool,
     /// Whether sealed copies of secrets are kept.
     pub keep_copies: bool,
+    /// What edges keep of callers' addresses.
+    pub address_storage: AddressStorage,
 }
 
 impl Default for Settings {
     /// As the tables have it.
     fn default() -> Self {
-        Self { audit_retention_days: 400, disable_exposed_keys: false, keep_copies: true }
+        Self {
+            audit_retention_days: 400,
+            disable_exposed_keys: false,
+            keep_copies: true,
+            address_storage: AddressStorage::Whole,
+        }
     }
 }
 
 impl Workspace {
-    fn of(row: &sqlx::postgres::PgRow) -> Result<Self, sqlx::Error> {
+    fn of(row: &sqlx::postgres::PgRow) -> Result<Self, StoreError> {
         Ok(Self {
             workspace_id: WorkspaceId::from_uuid(row.try_get("workspace_id")?),
             display_name: row.try_get("display_name")?,
@@ -50,6 +57,7 @@ impl Workspace {
                 audit_retention_days: row.try_get("audit_retention_days")?,
                 disable_exposed_keys: row.try_get("disable_exposed_keys")?,
                 keep_copies: row.try_get("keep_copies")?,
+                address_storage: address_storage(row)?,
             },
             suspend_time: row.try_get("suspend_time")?,
         })
@@ -66,7 +74,7 @@ impl Store {
             .bind(workspace_id.as_uuid())
             .fetch_optional(&self.pool)
             .await?;
-        Ok(row.as_ref().map(Workspace::of).transpose()?)
+        row.as_ref().map(Workspace::of).transpose()
     }
 
     /// At most `limit` workspaces of an account by display name, those after `after` (display name and id).
@@ -92,7 +100,7 @@ impl Store {
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(&self.pool)
             .await?;
-        Ok(rows.iter().map(Workspace::of).collect::<Result<_, _>>()?)
+        rows.iter().map(Workspace::of).collect()
     }
 
     /// A workspace's data key as it is kept; `None` if there is no such workspace, nothing inside if it keeps no
@@ -167,7 +175,7 @@ impl Tx {
         let sql =
             "select * from workspaces where workspace_id = $1 and delete_time is null for no key update";
         let row = sqlx::query(sql).bind(workspace_id.as_uuid()).fetch_optional(&mut *self.inner).await?;
-        Ok(row.as_ref().map(Workspace::of).transpose()?)
+        row.as_ref().map(Workspace::of).transpose()
     }
 
     /// Writes the name, settings and suspension of a workspace.
@@ -177,7 +185,7 @@ impl Tx {
     pub async fn write_workspace(&mut self, workspace: &Workspace) -> Result<(), StoreError> {
         let sql = "update workspaces
                    set display_name = $2, audit_retention_days = $3, disable_exposed_keys = $4,
-                       keep_copies = $5, suspend_time = $6
+                       keep_copies = $5, suspend_time = $6, address_storage = $7
                    where workspace_id = $1";
         sqlx::query(sql)
             .bind(workspace.workspace_id.as_uuid())
@@ -186,6 +194,7 @@ impl Tx {
             .bind(workspace.settings.disable_exposed_keys)
             .bind(workspace.settings.keep_copies)
             .bind(workspace.suspend_time)
+            .bind(workspace.settings.address_storage.as_str())
             .execute(&mut *self.inner)
             .await?;
         Ok(())
@@ -204,6 +213,19 @@ impl Tx {
         sqlx::query(sql).bind(workspace_id.as_uuid()).execute(&mut *self.inner).await?;
         sqlx::query("select pg_notify($1, '')").bind(OUTBOX_CHANNEL).execute(&mut *self.inner).await?;
         Ok(())
+    }
+
+    /// The same with the tombstones that are still in the feed: their calls are on record too.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn feed_workspace_whole(&mut self, workspace_id: WorkspaceId) -> Result<(), StoreError> {
+        let sql = "insert into key_outbox (secret_id)
+                   select s.secret_id from secrets s join keys k using (key_id)
+                     join secret_feed_versions f using (secret_id)
+                   where k.workspace_id = $1 and k.delete_time is not null";
+        sqlx::query(sql).bind(workspace_id.as_uuid()).execute(&mut *self.inner).await?;
+        self.feed_workspace(workspace_id).await
     }
 
     /// An account's oldest workspace of that name.

@@ -6,9 +6,10 @@ use prost_types::FieldMask;
 use proto::{
     events::{self, KeyState},
     keys::{
-        CreateKeyRequest, DeleteWorkspaceRequest, ExchangeTokenRequest, ExportWorkspaceRequest,
-        GetWorkspaceRequest, Key, ListKeysRequest, ResumeWorkspaceRequest, RevealKeyRequest, Role,
-        SuspendWorkspaceRequest, UpdateWorkspaceRequest, VerificationCode, VerifyKeyRequest, Workspace,
+        AddressStorage, CreateKeyRequest, DeleteKeyRequest, DeleteWorkspaceRequest, ExchangeTokenRequest,
+        ExportWorkspaceRequest, GetWorkspaceRequest, Key, ListKeysRequest, ResumeWorkspaceRequest,
+        RevealKeyRequest, Role, SuspendWorkspaceRequest, UpdateWorkspaceRequest, VerificationCode,
+        VerifyKeyRequest, Workspace,
     },
     nats::ERASURES_BUCKET,
 };
@@ -115,6 +116,45 @@ async fn a_suspension_goes_through_the_feed_both_ways() {
         "select string_agg(action, ' ' order by sequence) from audit_entries where action like '%e_workspace'
                    or action like 'suspend%'";
     assert_eq!(run.postgres.query(audited), "create_workspace suspend_workspace resume_workspace\n");
+}
+
+#[tokio::test]
+async fn how_addresses_are_kept_goes_through_the_feed_tombstones_too() {
+    let run = Running::start().await;
+    let (live, gone) = (run.make("a").await, run.make("b").await);
+    let delete = DeleteKeyRequest { name: gone.key.clone().unwrap().name, ..DeleteKeyRequest::default() };
+    run.keys().delete_key(run.ask(delete)).await.unwrap();
+    run.fed(&gone.secret, |entry| entry.state() == KeyState::Deleted).await;
+    assert_eq!(get(&run).await.unwrap().address_storage(), AddressStorage::Whole);
+    let keeping = |storage: AddressStorage| Workspace {
+        audit_retention_days: 400,
+        display_name: "Mill".into(),
+        keep_copies: true,
+        address_storage: storage.into(),
+        ..Workspace::default()
+    };
+    for (asked, fed) in [
+        (AddressStorage::Truncated, events::AddressStorage::Truncated),
+        (AddressStorage::None, events::AddressStorage::None),
+    ] {
+        let updated = update(&run, keeping(asked), &["address_storage"]).await.unwrap();
+        assert_eq!(updated.address_storage(), asked);
+        run.fed(&live.secret, |entry| entry.address_storage() == fed).await;
+        run.fed(&gone.secret, |entry| entry.address_storage() == fed && entry.state() == KeyState::Deleted)
+            .await;
+    }
+    // Who does not know the field does not widen it.
+    let all = update(&run, keeping(AddressStorage::Unspecified), &["*"]).await.unwrap();
+    assert_eq!((all.display_name.as_str(), all.address_storage()), ("Mill", AddressStorage::None));
+    let unset = update(&run, keeping(AddressStorage::Unspecified), &[]).await.unwrap();
+    assert_eq!(unset.address_storage(), AddressStorage::None);
+    let named = update(&run, keeping(AddressStorage::Unspecified), &["address_storage"]).await;
+    assert_eq!(field(&named.unwrap_err()), "workspace.address_storage");
+    let audited = "select string_agg(before::text || after::text, ' ' order by sequence) from audit_entries
+                   where action = 'update_workspace' and after::text like '%address%'";
+    let expected = r#"{"address_storage": "whole"}{"address_storage": "truncated"} "#.to_owned()
+        + r#"{"address_storage": "truncated"}{"address_storage": "none"}"#;
+    assert_eq!(run.postgres.query(audited).trim_end(), expected);
 }
 
 #[tokio::test]
