@@ -151,6 +151,8 @@ mod tests {
             origin: if flag { Origin::Edge } else { Origin::Upstream },
             denial,
             limit_name: text.to_owned(),
+            limit_window_s: number as u32,
+            limit_remaining: number,
             latency_us: number as u32,
             request_bytes: number,
             response_bytes: number / 3,
