@@ -57,7 +57,7 @@ impl Store {
                      order by feed_version limit $2
                    ), entries as (
                      select n.feed_version, false as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*,
-                            w.suspend_time
+                            w.suspend_time, w.address_storage
                      from next n join secrets s using (secret_id) join keys k using (key_id)
                        join workspaces w using (workspace_id)
                    )
@@ -89,7 +89,8 @@ impl Store {
     pub async fn feed_part(&self, prefix: u32, bits: u8) -> Result<Vec<Entry>, StoreError> {
         let (from, to) = part_bounds(prefix, bits);
         let sql = "select greatest(f.feed_version, o.feed_version) as feed_version, false as is_new, s.secret_hash,
-                     s.secret_id, s.retire_time, k.*, w.suspend_time
+                     s.secret_id, s.retire_time, k.*, w.suspend_time,
+                     w.address_storage
                    from secrets s left join secret_feed_versions f using (secret_id)
                      left join lateral (
                        select max(feed_version) as feed_version from key_outbox o where o.secret_id = s.secret_id

@@ -1,5 +1,7 @@
 //! Every event and audit entry of a workspace has its place in one chain, also when many write at once.
 
+mod pruned;
+
 use domain::WorkspaceId;
 use futures_util::future::join_all;
 use keys::{

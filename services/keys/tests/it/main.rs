@@ -22,7 +22,6 @@ mod model;
 mod offline;
 mod outage;
 mod process;
-mod pruned;
 mod reauthentication;
 mod rebuild;
 mod receipts;

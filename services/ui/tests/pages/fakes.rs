@@ -222,10 +222,7 @@ fn counts<'a>(calls: impl Iterator<Item = &'a u::Request>) -> u::Counts {
 
 #[tonic::async_trait]
 impl k::sessions_service_server::SessionsService for Fakes {
-    async fn sign_in(
-        &self,
-        request: Request<k::SignInRequest>,
-    ) -> Result<Response<k::SignInResponse>, Status> {
+    async fn sign_in(&self, request: Request<k::SignInRequest>) -> Answer<k::SignInResponse> {
         self.enter("SignIn")?;
         let request = request.into_inner();
         if (request.email.as_str(), request.password.as_str()) != (EMAIL, PASSWORD) {
@@ -239,10 +236,7 @@ impl k::sessions_service_server::SessionsService for Fakes {
         Ok(Response::new(k::SignInResponse { session_token, access_token, workspace }))
     }
 
-    async fn refresh(
-        &self,
-        request: Request<k::RefreshRequest>,
-    ) -> Result<Response<k::RefreshResponse>, Status> {
+    async fn refresh(&self, request: Request<k::RefreshRequest>) -> Answer<k::RefreshResponse> {
         self.enter("Refresh")?;
         let token = request.into_inner().session_token;
         if !self.change(|state| state.sessions.contains(&token)) {
@@ -275,10 +269,7 @@ impl k::sessions_service_server::SessionsService for Fakes {
         Err(Status::unimplemented("pages have no use for it"))
     }
 
-    async fn sign_out(
-        &self,
-        request: Request<k::SignOutRequest>,
-    ) -> Result<Response<k::SignOutResponse>, Status> {
+    async fn sign_out(&self, request: Request<k::SignOutRequest>) -> Answer<k::SignOutResponse> {
         self.enter("SignOut")?;
         let token = request.into_inner().session_token;
         self.change(|state| state.sessions.retain(|session| *session != token));
@@ -300,14 +291,13 @@ impl k::sessions_service_server::SessionsService for Fakes {
     }
 }
 
+type Answer<T> = Result<Response<T>, Status>;
+
 #[tonic::async_trait]
 impl k::keys_service_server::KeysService for Fakes {
     type WatchKeysStream = tokio_stream::Pending<Result<k::WatchKeysResponse, Status>>;
 
-    async fn watch_keys(
-        &self,
-        _: Request<k::WatchKeysRequest>,
-    ) -> Result<Response<Self::WatchKeysStream>, Status> {
+    async fn watch_keys(&self, _: Request<k::WatchKeysRequest>) -> Answer<Self::WatchKeysStream> {
         Err(Status::unimplemented("pages have no use for it"))
     }
 
@@ -315,10 +305,7 @@ impl k::keys_service_server::KeysService for Fakes {
         Err(Status::unimplemented("pages have no use for it"))
     }
 
-    async fn create_key(
-        &self,
-        request: Request<k::CreateKeyRequest>,
-    ) -> Result<Response<k::CreateKeyResponse>, Status> {
+    async fn create_key(&self, request: Request<k::CreateKeyRequest>) -> Answer<k::CreateKeyResponse> {
         let parent = request.get_ref().parent.clone();
         self.admit("CreateKey", &request, &parent)?;
         let asked = request.into_inner().key.unwrap_or_default();
@@ -338,10 +325,7 @@ impl k::keys_service_server::KeysService for Fakes {
         Ok(Response::new(self.key(&request.get_ref().name)?))
     }
 
-    async fn list_keys(
-        &self,
-        request: Request<k::ListKeysRequest>,
-    ) -> Result<Response<k::ListKeysResponse>, Status> {
+    async fn list_keys(&self, request: Request<k::ListKeysRequest>) -> Answer<k::ListKeysResponse> {
         self.admit("ListKeys", &request, &request.get_ref().parent)?;
         let request = request.into_inner();
         let from: usize = match request.page_token.as_str() {
@@ -361,10 +345,7 @@ impl k::keys_service_server::KeysService for Fakes {
         Err(Status::unimplemented("pages have no use for it"))
     }
 
-    async fn reveal_key(
-        &self,
-        request: Request<k::RevealKeyRequest>,
-    ) -> Result<Response<k::RevealKeyResponse>, Status> {
+    async fn reveal_key(&self, request: Request<k::RevealKeyRequest>) -> Answer<k::RevealKeyResponse> {
         self.admit("RevealKey", &request, &request.get_ref().name)?;
         self.key(&request.get_ref().name)?;
         Ok(Response::new(k::RevealKeyResponse { secret: SECRET.to_owned() }))
