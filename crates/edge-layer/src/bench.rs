@@ -3,9 +3,7 @@
 
 use std::{convert::Infallible, future::ready, hint::black_box, path::Path, sync::Arc, time::Instant};
 
-use domain::{
-    AddressStorage, EdgeId, Environment, KeyId, KeyState, Origin, RequestId, Secret, SecretId, WorkspaceId,
-};
+use domain::{AddressStorage, EdgeId, Environment, KeyId, KeyState, Origin, Secret, SecretId, WorkspaceId};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -177,8 +175,7 @@ impl Capturing {
 
     /// A whole call as the layer records it: its event before the answer, its end after.
     pub fn record(&self, request: &Request<()>) {
-        let arrival =
-            Arrival { started: Instant::now(), at: OffsetDateTime::now_utc(), id: RequestId::generate() };
+        let arrival = Arrival::now();
         let client =
             network::client(Some([127, 0, 0, 1].into()), request.headers(), &[], ForwardedHeader::default());
         let event = self.shared.event(request, &[], &self.entry, client, arrival);

@@ -306,12 +306,7 @@ impl Edge {
         });
 
         let (stop, spool) = (self.stop.clone(), self.spool.clone());
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = spool.flush_for_ever() => {}
-                () = stop.cancelled() => {}
-            }
-        });
+        self.tasks.spawn(async move { _ = stop.run_until_cancelled(spool.flush_for_ever()).await });
 
         let are_commits_current = Arc::new(watch::Sender::new(false));
         let commits_current = are_commits_current.subscribe();

@@ -147,7 +147,7 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self { started: Instant::now(), at: OffsetDateTime::now_utc(), id: RequestId::generate() }
     }
 }

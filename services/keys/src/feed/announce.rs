@@ -14,7 +14,7 @@ use proto::{
 };
 
 use super::{
-    FeedError,
+    FeedError, again,
     bucket::{BucketError, failed},
 };
 use crate::store::{
@@ -34,20 +34,7 @@ const STREAM_BYTES_MAX: i64 = 1 << 30;
 
 /// Announces for ever.
 pub(super) async fn run(store: &Store, context: &jetstream::Context) -> Infallible {
-    let mut said = String::new();
-    loop {
-        match announce(store, context).await {
-            Ok(()) => said.clear(),
-            Err(error) => {
-                let reason = error.to_string();
-                if reason != said {
-                    tracing::warn!(reason, "key events are announced later");
-                    said = reason;
-                }
-            }
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    again(LOOK_EVERY, "key events are announced later", async || announce(store, context).await).await
 }
 
 /// Everything that was not announced yet.

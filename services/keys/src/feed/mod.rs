@@ -141,6 +141,28 @@ async fn relay(
     }
 }
 
+/// Does `look` again and again; says once why it can not, as `waits` puts it.
+async fn again(
+    every: Duration,
+    waits: &str,
+    mut look: impl AsyncFnMut() -> Result<(), FeedError>,
+) -> std::convert::Infallible {
+    let mut said = String::new();
+    loop {
+        match look().await {
+            Ok(()) => said.clear(),
+            Err(error) => {
+                let reason = error.to_string();
+                if reason != said {
+                    tracing::warn!(reason, "{waits}");
+                    said = reason;
+                }
+            }
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
 /// Everything that waits now.
 async fn round(
     parts: &Parts<'_>,

@@ -7,7 +7,7 @@ use async_nats::jetstream::{self, kv, stream::StorageType};
 use proto::nats::{KEYS_SNAPSHOT_BUCKET, SNAPSHOT_PARTS};
 
 use super::{
-    FeedError,
+    FeedError, again,
     bucket::{BucketError, failed},
     message::signed_part,
 };
@@ -34,20 +34,8 @@ pub(super) async fn run(
 ) -> std::convert::Infallible {
     // The bucket's last sequence after our own pass: whatever else is there is not ours.
     let mut ours = None;
-    let mut said = String::new();
-    loop {
-        match look(store, context, signing, &mut ours).await {
-            Ok(()) => said.clear(),
-            Err(error) => {
-                let reason = error.to_string();
-                if reason != said {
-                    tracing::warn!(reason, "the snapshot of the key feed waits: edges take longer to start");
-                    said = reason;
-                }
-            }
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    let waits = "the snapshot of the key feed waits: edges take longer to start";
+    again(LOOK_EVERY, waits, async || look(store, context, signing, &mut ours).await).await
 }
 
 async fn look(

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::{
     Store, StoreError,
-    outbox::{Entry, FeedState, Relay, entry, feed_state, secret_hash},
+    outbox::{Entry, FeedState, Relay, entry, entry_columns, feed_state, secret_hash},
 };
 
 impl Store {
@@ -24,11 +24,13 @@ impl Store {
     /// If Postgres does not answer.
     pub async fn fed_entries(&self, prefix: u16, bits: u8) -> Result<Vec<Entry>, StoreError> {
         let (from, to) = part_bounds(prefix.into(), bits);
-        let sql = "select f.feed_version, false as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*,
-                          w.suspend_time, w.address_storage
-                   from secrets s join secret_feed_versions f using (secret_id) join keys k using (key_id)
+        let sql = concat!(
+            "select f.feed_version, false as is_new, ",
+            entry_columns!(),
+            " from secrets s join secret_feed_versions f using (secret_id) join keys k using (key_id)
                      join workspaces w using (workspace_id)
-                   where s.secret_hash >= $1 and ($2::bytea is null or s.secret_hash < $2)";
+                   where s.secret_hash >= $1 and ($2::bytea is null or s.secret_hash < $2)"
+        );
         let rows = sqlx::query(sql).bind(from).bind(to).fetch_all(&self.pool).await?;
         rows.iter().map(entry).collect()
     }

@@ -18,6 +18,14 @@ const RELAY_LOCK: i64 = 0x6b65_795f_6665_6564;
 /// What is notified when waiting rows were given their feed versions.
 const NUMBERED_CHANNEL: &str = "key_outbox_numbered";
 
+/// What [`entry`] reads beside the feed version, of `secrets s`, `keys k` and `workspaces w`.
+macro_rules! entry_columns {
+    () => {
+        "s.secret_hash, s.secret_id, s.retire_time, k.*, w.suspend_time, w.address_storage"
+    };
+}
+pub(super) use entry_columns;
+
 /// One secret as edges must know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -271,16 +279,18 @@ impl Relay {
     /// If Postgres does not answer.
     pub async fn numbered(&mut self, limit: usize) -> Result<Vec<Entry>, StoreError> {
         // Cut off first, so that the joins are of a few rows whatever Postgres believes of the outbox.
-        let sql = "with next as materialized (
-                     select secret_id, feed_version from key_outbox
-                     where feed_version is not null order by feed_version limit $1
-                   )
-                   select o.feed_version, f.secret_id is null as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*,
-                          w.suspend_time, w.address_storage
-                   from next o join secrets s using (secret_id) join keys k using (key_id)
+        let sql = concat!(
+            "with next as materialized (
+               select secret_id, feed_version from key_outbox
+               where feed_version is not null order by feed_version limit $1
+             )
+             select o.feed_version, f.secret_id is null as is_new, ",
+            entry_columns!(),
+            " from next o join secrets s using (secret_id) join keys k using (key_id)
                      join workspaces w using (workspace_id)
                      left join secret_feed_versions f using (secret_id)
-                   order by o.feed_version";
+                   order by o.feed_version"
+        );
         let rows = sqlx::query(sql)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(&mut *self.connection)
@@ -293,11 +303,13 @@ impl Relay {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn written(&mut self, after: i64, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        let sql = "select f.feed_version, false as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*,
-                          w.suspend_time, w.address_storage
-                   from secret_feed_versions f join secrets s using (secret_id) join keys k using (key_id)
+        let sql = concat!(
+            "select f.feed_version, false as is_new, ",
+            entry_columns!(),
+            " from secret_feed_versions f join secrets s using (secret_id) join keys k using (key_id)
                      join workspaces w using (workspace_id)
-                   where f.feed_version > $1 order by f.feed_version limit $2";
+                   where f.feed_version > $1 order by f.feed_version limit $2"
+        );
         let rows = sqlx::query(sql)
             .bind(after)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))

@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use super::{
     Store, StoreError,
     feed::part_bounds,
-    outbox::{Entry, OutboxListener, entry, number},
+    outbox::{Entry, OutboxListener, entry, entry_columns, number},
 };
 
 /// What is notified with what edges say of themselves, from one keys service to all.
@@ -48,7 +48,8 @@ impl Store {
     /// If Postgres does not answer.
     pub async fn feed_after(&self, after: i64, limit: usize) -> Result<Newer, StoreError> {
         // One statement, so one snapshot: an entry moves from one table to the other, or to a later place.
-        let sql = "with next as materialized (
+        let sql = concat!(
+            "with next as materialized (
                      (select secret_id, feed_version from key_outbox
                       where feed_version > $1 order by feed_version limit $2)
                      union all
@@ -56,13 +57,14 @@ impl Store {
                       where feed_version > $1 order by feed_version limit $2)
                      order by feed_version limit $2
                    ), entries as (
-                     select n.feed_version, false as is_new, s.secret_hash, s.secret_id, s.retire_time, k.*,
-                            w.suspend_time, w.address_storage
-                     from next n join secrets s using (secret_id) join keys k using (key_id)
+                     select n.feed_version, false as is_new, ",
+            entry_columns!(),
+            " from next n join secrets s using (secret_id) join keys k using (key_id)
                        join workspaces w using (workspace_id)
                    )
                    select f.feed_version as highest, e.* from feed_state f left join entries e on true
-                   order by e.feed_version";
+                   order by e.feed_version"
+        );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = sqlx::query(sql).bind(after).bind(limit).fetch_all(&self.pool).await?;
         let highest = rows.first().ok_or(StoreError::Damaged("feed state"))?.try_get("highest")?;
@@ -88,16 +90,17 @@ impl Store {
     /// If Postgres does not answer.
     pub async fn feed_part(&self, prefix: u32, bits: u8) -> Result<Vec<Entry>, StoreError> {
         let (from, to) = part_bounds(prefix, bits);
-        let sql = "select greatest(f.feed_version, o.feed_version) as feed_version, false as is_new, s.secret_hash,
-                     s.secret_id, s.retire_time, k.*, w.suspend_time,
-                     w.address_storage
-                   from secrets s left join secret_feed_versions f using (secret_id)
+        let sql = concat!(
+            "select greatest(f.feed_version, o.feed_version) as feed_version, false as is_new, ",
+            entry_columns!(),
+            " from secrets s left join secret_feed_versions f using (secret_id)
                      left join lateral (
                        select max(feed_version) as feed_version from key_outbox o where o.secret_id = s.secret_id
                      ) o on true
                      join keys k using (key_id) join workspaces w using (workspace_id)
                    where s.secret_hash >= $1 and ($2::bytea is null or s.secret_hash < $2)
-                     and (f.feed_version is not null or o.feed_version is not null)";
+                     and (f.feed_version is not null or o.feed_version is not null)"
+        );
         let rows = sqlx::query(sql).bind(from).bind(to).fetch_all(&self.pool).await?;
         rows.iter().map(entry).collect()
     }
