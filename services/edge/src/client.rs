@@ -27,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     clock::{Alarm, Timer},
     exchange::http2::LocalExecutor,
+    gather,
     proxy::Asker,
     worker::{Phase, Worker},
 };
@@ -171,7 +172,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Steady<I> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        let written = gather::poll_write(Pin::new(&mut self.io), cx, slices);
         self.judge(cx, written)
     }
 
