@@ -43,7 +43,7 @@ pub async fn run(config: &Config, action: Action) -> anyhow::Result<()> {
     match action {
         Action::Create { workspace } => {
             ensure!(
-                !analysts(&store).await?.contains(&workspace),
+                !analysts(&store, config).await?.contains(&workspace),
                 "{workspace} has a user already: `ingest analyst drop {workspace}` first, then its password is void"
             );
             let password = password()?;
@@ -61,7 +61,7 @@ pub async fn run(config: &Config, action: Action) -> anyhow::Result<()> {
         }
         Action::Drop { workspace } => {
             ensure!(
-                analysts(&store).await?.contains(&workspace),
+                analysts(&store, config).await?.contains(&workspace),
                 "{workspace} has no user; nothing was removed"
             );
             let layout = Layout::new(config.clickhouse_cluster.clone());
@@ -70,7 +70,7 @@ pub async fn run(config: &Config, action: Action) -> anyhow::Result<()> {
             writeln!(out, "removed {}", user(workspace))?;
         }
         Action::List => {
-            for workspace in analysts(&store).await.with_context(|| rights(config))? {
+            for workspace in analysts(&store, config).await? {
                 writeln!(out, "{workspace}  {}", user(workspace))?;
             }
         }
@@ -90,8 +90,8 @@ pub fn statements(user: &str, password_hash: &str, layout: &Layout) -> Vec<Strin
     schema::statements(&filled).flat_map(|sql| layout.grant(bare(sql).trim())).collect()
 }
 
-async fn analysts(store: &Store) -> anyhow::Result<Vec<WorkspaceId>> {
-    let names = store.users(PREFIX).await?;
+async fn analysts(store: &Store, config: &Config) -> anyhow::Result<Vec<WorkspaceId>> {
+    let names = store.users(PREFIX).await.with_context(|| rights(config))?;
     let id = |name: &String| name.strip_prefix(PREFIX)?.parse().ok().map(WorkspaceId::from_uuid);
     Ok(names.iter().filter_map(id).collect())
 }

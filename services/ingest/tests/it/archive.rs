@@ -14,7 +14,7 @@ use prost::Message as _;
 use proto::{events as pb, nats, timestamp};
 use time::{Duration, OffsetDateTime};
 
-use crate::support::{Stage, example};
+use crate::support::{Edge, Stage, example};
 
 /// What all of the questions below count: the archive, and the rows that are not in it.
 const TOTALS: &str = "
@@ -111,6 +111,18 @@ async fn rows_expire_by_workspace_and_totals_stay() {
     assert_eq!(past.number("select count() from keymeter.request_events").await, 3_600, "no day is archived");
 
     let mut archive = Archive::new(example::SHARD, u32::MAX, None);
+    let rows = "select countIf(workspace_id = '00000000-0000-7000-8000-000000000000') as zero,
+        countIf(workspace_id = '00000000-0000-7000-8000-000000000001') as one,
+        countIf(workspace_id = '00000000-0000-7000-8000-000000000002') as two from keymeter.request_events";
+    // Ingest was away since 70 days ago: then the days 106 to 120 ago were closed.
+    past.store.archive(archive.begin(1_000, past.now - Duration::days(70)).unwrap()).await.unwrap();
+    archive.noted();
+    assert!(past.store.expire().await.unwrap());
+    eventually("only rows that are archived expire", async || {
+        past.let_expire().await;
+        past.clickhouse.query(rows).await == "1050\t1050\t1200\n"
+    })
+    .await;
     let pass = archive.begin(1_000, past.now).unwrap();
     past.store.archive(pass).await.unwrap();
     archive.noted();
@@ -122,10 +134,8 @@ async fn rows_expire_by_workspace_and_totals_stay() {
     );
     assert_eq!(past.totals().await, expected);
 
-    assert!(past.store.expire().await.unwrap());
-    let rows = "select countIf(workspace_id = '00000000-0000-7000-8000-000000000000') as zero,
-        countIf(workspace_id = '00000000-0000-7000-8000-000000000001') as one,
-        countIf(workspace_id = '00000000-0000-7000-8000-000000000002') as two from keymeter.request_events";
+    // Not while the time before is still being worked on.
+    eventually("rows get their end", async || past.store.expire().await.unwrap()).await;
     eventually("rows expire", async || {
         past.let_expire().await;
         // A row goes when the days that were chosen have passed after its own: 120 to 1 days ago there were ten a day.
@@ -266,4 +276,23 @@ async fn the_owner_of_a_shard_keeps_its_archive_by_itself() {
         text(&stage, "select sum(calls) from keymeter.daily_archive").await == (85 * 20).to_string()
     })
     .await;
+}
+
+#[tokio::test]
+async fn no_row_has_a_time_that_is_archived_already() {
+    let mut stage = Stage::start().await;
+    assert!(stage.ingest.sigterm().await.success());
+    // A clock that was ahead, and a NATS that forgot.
+    let pass = "insert into keymeter.archive_passes (shard, writer_epoch, pass, closed_day, through)
+                select 1, 4000000000, 1, today() - 40, now64(3) + toIntervalHour(5)";
+    stage.clickhouse.query(pass).await;
+    stage.ingest.restart();
+    stage.wait_ready().await;
+    let mut edges = [Edge::new("edge_a", stage.jetstream().await)];
+    let message = edges[0].spool(10);
+    assert!(edges[0].publish(&message).await);
+    stage.settle(&mut edges).await;
+    let later = "select count() from keymeter.request_events
+                 where ingested_at > (select min(through) from keymeter.archive_passes)";
+    assert_eq!(stage.clickhouse.query(later).await, "10\n");
 }

@@ -72,3 +72,18 @@ async fn a_schema_of_the_other_kind_or_of_somebody_else_is_refused() {
     assert!(refused.to_string().contains("made for one server"), "{refused}");
     assert!(Config::try_parse_from(["ingest", "--clickhouse-cluster", "a'b"]).is_err());
 }
+
+/// The engine's only user may make no others, so this is as far as it goes.
+#[tokio::test]
+async fn a_missing_right_is_named_and_no_password_is_told() {
+    let clickhouse = ClickHouse::start().await;
+    let url = clickhouse.url();
+    let workspace = domain::WorkspaceId::generate().to_string();
+    for asked in [&["create", &workspace][..], &["drop", &workspace], &["list"]] {
+        let mut command = std::process::Command::new(parts::binary("ingest"));
+        let output = command.args(["analyst", "--clickhouse-url", &url]).args(asked).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("access_management"), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+}
