@@ -8,7 +8,7 @@ use async_nats::jetstream::kv::Operation;
 use domain::{RequestEvent, WorkspaceId};
 use futures_util::StreamExt as _;
 use prost::Message as _;
-use proto::{events as pb, timestamp};
+use proto::{events as pb, nats, timestamp};
 use time::{OffsetDateTime, macros::datetime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -83,7 +83,7 @@ pub async fn follow(bus: Bus, erasures: watch::Sender<Erasures>, shutdown: Cance
 
 /// Only ends with an error.
 async fn read(bus: &Bus, erasures: &watch::Sender<Erasures>) -> anyhow::Result<()> {
-    let bucket = bus.erasures().await?;
+    let bucket = bus.workspaces(nats::ERASURES_BUCKET).await?;
     if bucket.stream.get_info().await?.state.messages == 0 {
         erasures.send_if_modified(|known| !std::mem::replace(&mut known.is_complete, true));
     }

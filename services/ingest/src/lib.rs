@@ -1,6 +1,8 @@
 //! Moves request events from NATS JetStream to ClickHouse, each exactly once, and says how far that has got.
 //! Owns ClickHouse: its schema and every write. `shard` is the pipeline; PROTOCOL.md says why it is exact.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use boot::Health;
 use tokio::{sync::watch, task::JoinSet};
@@ -8,20 +10,27 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub mod activity;
+pub mod analyst;
+pub mod archive;
 pub mod batch;
 pub mod bus;
+pub mod command;
 pub mod config;
 pub mod decode;
 pub mod edges;
 pub mod erasures;
 pub mod intervals;
+pub mod layout;
 pub mod lease;
 pub mod metrics;
 pub mod native;
+pub mod rebuild;
 pub mod record;
+pub mod retentions;
 pub mod schema;
 pub mod shard;
 pub mod store;
+pub mod stream_keep;
 pub mod takeover;
 pub mod time_rule;
 pub mod trouble;
@@ -60,6 +69,8 @@ pub struct Services<W> {
     pub owner: String,
     /// Limit of each shard's stream.
     pub stream_bytes_max: u64,
+    /// For how long a stream keeps what is closed.
+    pub stream_keep: Duration,
 }
 
 /// Ingests all shards until `shutdown`.
@@ -79,7 +90,7 @@ pub async fn run(config: Config, health: Health, shutdown: CancellationToken) ->
 }
 
 /// Waits for both servers, in whichever order they come. `None` at shutdown.
-async fn connect(
+pub(crate) async fn connect(
     config: &Config,
     health: &Health,
     shutdown: &CancellationToken,
@@ -103,6 +114,7 @@ async fn connect(
     tokio::spawn(edges::follow(bus.clone(), edges, shutdown.clone()));
     let (told, erasures) = watch::channel(erasures::Erasures::default());
     tokio::spawn(erasures::follow(bus.clone(), told, shutdown.clone()));
+    tokio::spawn(retentions::follow(bus.clone(), store.clone(), shutdown.clone()));
     Ok(Some(Services {
         world: Servers { bus, store },
         edges: heartbeats,
@@ -113,5 +125,6 @@ async fn connect(
         clickhouse: SharedNeed::present(clickhouse),
         owner: Uuid::now_v7().to_string(),
         stream_bytes_max: config.stream_bytes_max.unsigned_abs(),
+        stream_keep: Duration::from_secs(u64::from(config.stream_keep_hours) * 3_600),
     }))
 }

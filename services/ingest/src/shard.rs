@@ -3,14 +3,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::Pin,
     time::{Duration, Instant},
 };
 
+use time::Date;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Services,
+    archive::{Archive, Attempts},
     batch::{Batch, Buffer},
     erasures::Erasures,
     intervals::Intervals,
@@ -18,6 +21,7 @@ use crate::{
     native::Common,
     record::{Cursor, INTERVALS_MAX, Record},
     schema::Refusal,
+    stream_keep::Kept,
     takeover,
     trouble::Trouble,
     watermark::{Heartbeat, Standing, Watermark},
@@ -41,10 +45,11 @@ pub async fn run<W: World>(
     services: Services<W>,
     shutdown: CancellationToken,
 ) -> Result<(), Refusal> {
-    let (mut reason, mut pause) = ("start", PAUSE_FIRST);
+    let (mut reason, mut pause, mut attempts) = ("start", PAUSE_FIRST, Attempts::default());
     loop {
         let started = services.world.instant();
-        let Err(trouble) = Box::pin(own(shard, reason, &services, &shutdown)).await else { return Ok(()) };
+        let owned = Box::pin(own(shard, reason, &services, &mut attempts, &shutdown)).await;
+        let Err(trouble) = owned else { return Ok(()) };
         services.metrics.owned(shard, false);
         reason = trouble.label();
         match trouble {
@@ -80,13 +85,14 @@ async fn own<W: World>(
     shard: u16,
     reason: &'static str,
     services: &Services<W>,
+    attempts: &mut Attempts,
     shutdown: &CancellationToken,
 ) -> Result<(), Trouble> {
     // Before the takeover reads anything, so that no later connection goes unnoticed.
     let connections = services.world.connections();
     let worker = tokio::select! {
         biased;
-        worker = Worker::start(shard, reason, services, connections) => worker?,
+        worker = Worker::start(shard, reason, services, attempts, connections) => worker?,
         () = shutdown.cancelled() => return Ok(()),
     };
     services.shards.up(shard);
@@ -94,6 +100,8 @@ async fn own<W: World>(
     services.metrics.owned(shard, true);
     Box::pin(worker.work(shutdown)).await
 }
+
+type Work = Pin<Box<dyn Future<Output = Result<(), Trouble>> + Send>>;
 
 struct Worker<'a, W: World> {
     shard: u16,
@@ -107,6 +115,13 @@ struct Worker<'a, W: World> {
     /// Inserts of this epoch so far.
     inserts: u64,
     connections: watch::Receiver<u64>,
+    archive: Archive,
+    attempts: &'a mut Attempts,
+    /// What of it is being done, beside the inserts: those have a later `ingested_at` than what it reads.
+    beside: Option<Work>,
+    /// When rows were last let expire.
+    expired_on: Option<Date>,
+    kept: Kept,
     watermark: Watermark,
     said: Option<Standing>,
     ticks: u64,
@@ -118,9 +133,11 @@ impl<'a, W: World> Worker<'a, W> {
         shard: u16,
         reason: &'static str,
         services: &'a Services<W>,
+        attempts: &'a mut Attempts,
         connections: watch::Receiver<u64>,
     ) -> Result<Self, Trouble> {
         let mut lease = takeover::take(shard, reason, services).await?;
+        let archive = take_archive(&mut lease, shard, services).await?;
         let said = lease.hold(services.world.standing(shard)).await??;
         let nothing = Standing { complete_up_to: None, unaccounted: Vec::new() };
         let reader = services.world.read(shard, lease.record().cursor.sequence).await?;
@@ -134,6 +151,11 @@ impl<'a, W: World> Worker<'a, W> {
             told: BTreeMap::new(),
             inserts: 0,
             connections,
+            archive,
+            attempts,
+            beside: None,
+            expired_on: None,
+            kept: Kept::new(services.stream_keep),
             watermark: Watermark::new(said.clone().unwrap_or_else(|| nothing.clone())),
             said,
             ticks: 0,
@@ -167,6 +189,7 @@ impl<'a, W: World> Worker<'a, W> {
                 _ = self.connections.changed() => return Err(Trouble::Nats("the connection was made anew".into())),
                 () = world.sleep_until(self.next_tick) => self.tick().await?,
                 _ = self.erasures.changed() => self.obey().await?,
+                done = done(&mut self.beside), if self.beside.is_some() => self.finished(done)?,
                 // Before the wait: what is there already goes into the same insert.
                 message = self.reader.next(), if !self.buffer.is_full() => {
                     self.buffer.push(message?, world.instant());
@@ -181,6 +204,11 @@ impl<'a, W: World> Worker<'a, W> {
     async fn obey(&mut self) -> Result<(), Trouble> {
         let erased = self.erasures.borrow_and_update().erased.clone();
         self.buffer.obey(erased.clone());
+        // Nor does a pass of the archive, which might have read the rows already.
+        if self.beside.is_some() {
+            let done = self.lease.hold(done(&mut self.beside)).await?;
+            self.finished(done)?;
+        }
         let rows = self.lease.hold(self.services.world.erase(self.shard, &erased)).await??;
         if rows > 0 {
             tracing::info!(self.shard, rows, "deleted what was erased");
@@ -209,9 +237,10 @@ impl<'a, W: World> Worker<'a, W> {
     async fn insert(&mut self, batch: &mut Batch) -> Result<i64, Trouble> {
         let Record { epoch, closed_through_ms, .. } = *self.lease.record();
         let rows = std::mem::take(&mut batch.rows);
-        if rows.is_empty() {
+        let Some(oldest) = rows.iter().map(|row| row.event.occurred_at).min() else {
             return Ok(closed_through_ms);
-        }
+        };
+        self.archive.inserting(oldest);
         let now_ms = i64::try_from(self.services.world.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
         let ingested_at_ms = now_ms.max(closed_through_ms + 1);
         let started = self.services.world.instant();
@@ -256,11 +285,40 @@ impl<'a, W: World> Worker<'a, W> {
         self.services.clickhouse.up(self.shard);
         self.lease.renew().await?;
         self.advance_watermark().await?;
+        self.archive();
         self.next_tick = self.services.world.instant() + TICK;
         self.ticks += 1;
         if self.ticks.is_multiple_of(PURGE_TICKS) {
             self.purge().await?;
         }
+        Ok(())
+    }
+
+    /// Starts what is due of the archive.
+    fn archive(&mut self) {
+        if self.beside.is_some() || !self.attempts.may_begin(self.services.world.instant()) {
+            return;
+        }
+        let (world, now) = (self.services.world.clone(), self.services.world.now());
+        // No insert runs, so these are all rows of the shard up to then that there will ever be.
+        let through_ms = self.lease.record().closed_through_ms;
+        if let Some(pass) = self.archive.begin(through_ms, now) {
+            self.beside = Some(Box::pin(async move { world.archive(pass).await }));
+        } else if self.shard == 0 && self.expired_on != Some(now.date()) {
+            // Once a day for the rows of all shards, since it goes through all of them.
+            self.expired_on = Some(now.date());
+            self.beside = Some(Box::pin(async move { world.expire().await }));
+        }
+    }
+
+    fn finished(&mut self, done: Result<(), Trouble>) -> Result<(), Trouble> {
+        self.beside = None;
+        self.attempts.went(done.is_ok(), self.services.world.instant());
+        if let Err(trouble) = &done {
+            tracing::warn!(self.shard, reason = %trouble, "could not archive; the shard is taken over to find out");
+        }
+        done?;
+        self.archive.noted();
         Ok(())
     }
 
@@ -291,12 +349,15 @@ impl<'a, W: World> Worker<'a, W> {
         Ok(())
     }
 
-    async fn purge(&self) -> Result<(), Trouble> {
+    async fn purge(&mut self) -> Result<(), Trouble> {
         let Services { world, metrics, stream_bytes_max, .. } = self.services;
         let stream = world.stream_state(self.shard).await?;
         metrics.stream_bytes(self.shard, stream.bytes);
-        if stream.bytes > stream_bytes_max / 100 * FULL_PERCENT {
-            world.purge(self.shard, self.lease.record().cursor.sequence).await?;
+        let closed = self.lease.record().cursor.sequence;
+        let over = self.kept.over(closed, world.instant());
+        let over = if stream.bytes > stream_bytes_max / 100 * FULL_PERCENT { Some(closed) } else { over };
+        if let Some(sequence) = over {
+            world.purge(self.shard, sequence).await?;
         }
         Ok(())
     }
@@ -308,5 +369,28 @@ impl<'a, W: World> Worker<'a, W> {
             tracing::info!(self.shard, reason = %trouble, "could not let the shard go");
         }
         Ok(())
+    }
+}
+
+/// What is noted of the shard's archive. From here on every `ingested_at` is later than what a pass has read, also if
+/// NATS has lost the record and the rows that it was about are erased.
+async fn take_archive<W: World>(
+    lease: &mut Lease<W>,
+    shard: u16,
+    services: &Services<W>,
+) -> Result<Archive, Trouble> {
+    let archived = lease.hold(services.world.archived(shard)).await??;
+    let record = lease.record().clone();
+    if let Some(archived) = archived.filter(|archived| archived.through_ms > record.closed_through_ms) {
+        lease.write(Record { closed_through_ms: archived.through_ms, ..record }).await?;
+    }
+    Ok(Archive::new(shard, lease.record().epoch, archived))
+}
+
+/// What is done beside; never, if there is nothing.
+async fn done(beside: &mut Option<Work>) -> Result<(), Trouble> {
+    match beside {
+        Some(work) => work.await,
+        None => std::future::pending().await,
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::{
     activity::Activity,
+    archive::{Archived, Pass},
     batch::{DeadLetter, Message, Row},
     bus::{self, Bus, StreamState},
     erasures::Erased,
@@ -114,7 +115,17 @@ pub trait World: Clone + Send + Sync + 'static {
     /// nothing was written.
     fn insert(&self, rows: Vec<Row>, common: Common, number: u64) -> impl Future<Output = Answer<()>> + Send;
 
-    /// Deletes the rows of a shard that were erased, and says how many there were.
+    /// How far a shard is archived; `None` if there was no pass yet.
+    fn archived(&self, shard: u16) -> impl Future<Output = Answer<Option<Archived>>> + Send;
+
+    /// Adds a pass to the archive, then notes it; one that was not noted counts for nothing. [`Trouble::Lost`] if a
+    /// newer epoch has the shard: then it was not.
+    fn archive(&self, pass: Pass) -> impl Future<Output = Answer<()>> + Send;
+
+    /// Lets rows that are archived expire when their workspace wants it.
+    fn expire(&self) -> impl Future<Output = Answer<()>> + Send;
+
+    /// Deletes the rows and totals of a shard that were erased, and says how many rows there were.
     fn erase(&self, shard: u16, erased: &Erased) -> impl Future<Output = Answer<u64>> + Send;
 
     /// What was said last of how far a shard is complete.
@@ -240,6 +251,19 @@ impl World for Servers {
     async fn insert(&self, rows: Vec<Row>, common: Common, number: u64) -> Answer<()> {
         let query_id = format!("ingest-{}-{}-{number}", common.shard, common.writer_epoch);
         Ok(self.store.insert(native::encode(rows, common), &query_id).await?)
+    }
+
+    async fn archived(&self, shard: u16) -> Answer<Option<Archived>> {
+        Ok(self.store.archived(shard).await?)
+    }
+
+    async fn archive(&self, pass: Pass) -> Answer<()> {
+        Ok(self.store.archive(pass).await?)
+    }
+
+    async fn expire(&self) -> Answer<()> {
+        self.store.expire().await?;
+        Ok(())
     }
 
     async fn erase(&self, shard: u16, erased: &Erased) -> Answer<u64> {

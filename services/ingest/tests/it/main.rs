@@ -1,5 +1,7 @@
 //! Ingest as a process on a real NATS and a real ClickHouse engine.
 
+mod archive;
+mod cluster;
 mod columns;
 mod crash;
 mod dead_letters;
@@ -7,5 +9,6 @@ mod erasure;
 mod exact;
 mod lifecycle;
 mod owner;
+mod rebuild;
 mod support;
 mod watermark;

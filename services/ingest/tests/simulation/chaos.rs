@@ -16,6 +16,7 @@ use crate::{
 
 /// Small, so that streams are purged.
 const STREAM_BYTES_MAX: u64 = 20_000;
+const STREAM_KEEP: Duration = Duration::from_secs(6);
 const COPIES_MAX: usize = 4;
 
 /// A worker process.
@@ -43,6 +44,7 @@ pub(crate) fn start(servers: &Servers, metrics: &Metrics, number: u64) -> Proces
         clickhouse: SharedNeed::present(health.need("clickhouse")),
         owner: format!("process {number}"),
         stream_bytes_max: STREAM_BYTES_MAX,
+        stream_keep: STREAM_KEEP,
     };
     let task = servers.clock.spawn(async move {
         let _ = shard::run(SHARD, services, CancellationToken::new()).await;

@@ -9,6 +9,7 @@ use std::{
 
 use ingest::{
     activity::Activity,
+    archive::{Archived, Pass},
     batch::{DeadLetter, Message, Row},
     bus::StreamState,
     erasures::Erased,
@@ -26,7 +27,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     chance::Chance,
     clock::Clock,
-    model::{ClickHouse, Disk, edge_number},
+    model::{ClickHouse, Disk, Stored, edge_number},
 };
 
 /// A bug that is put in on purpose: the simulator must see it.
@@ -44,6 +45,8 @@ pub(crate) enum Bug {
     EarlyCommit,
     /// What a worker that is no more has sent late replaces what edges were told since.
     LateCommit,
+    /// A pass of the archive counts before all of it is there.
+    EarlyNote,
 }
 
 /// What all processes share.
@@ -86,8 +89,10 @@ enum Server {
     ClickHouse,
 }
 
-/// The day on which simulated runs start.
-const START: OffsetDateTime = time::macros::datetime!(2026-11-22 00:00 UTC);
+/// The day on which simulated runs start: so far ahead that all events are counted under the broker's time.
+const START: OffsetDateTime = time::macros::datetime!(2126-11-22 00:00 UTC);
+/// Days go by this fast, so that some are closed in each run.
+const DAYS_PER_SECOND: u32 = 10;
 /// Most messages that a reader has fetched and not handed out.
 const FETCH: usize = 8;
 
@@ -110,7 +115,7 @@ impl Servers {
     }
 
     pub(crate) fn day(&self) -> OffsetDateTime {
-        START + self.clock.now()
+        START + self.clock.now() * (DAYS_PER_SECOND * 86_400)
     }
 
     fn is_up(&self, server: Server) -> bool {
@@ -145,10 +150,50 @@ impl Servers {
             let ingested_at_ms = common.ingested_at_ms;
             for row in rows.iter().filter(|row| row.edge_seq % parts == part) {
                 let identity = (edge_number(&row.edge_id), row.boot_epoch, row.edge_seq);
-                shared.clickhouse.rows.entry(identity).or_default().push(ingested_at_ms);
+                let stored = Stored { occurred_at: row.event.occurred_at, ingested_at_ms };
+                shared.clickhouse.rows.entry(identity).or_default().push(stored);
             }
         }
         self.delay(10).await;
+        self.shared.lock().unwrap().clickhouse.running.remove(&number);
+        Ok(())
+    }
+}
+
+impl Servers {
+    /// One pass, as the server does it: some of it, the rest, then the note.
+    async fn archive(&self, pass: Pass) -> Result<(), Trouble> {
+        let id = (pass.writer_epoch, pass.number);
+        let (number, crashes, bug) = {
+            let mut shared = self.shared.lock().unwrap();
+            if pass.writer_epoch < shared.clickhouse.fence {
+                return Err(Trouble::Lost);
+            }
+            shared.inserts += 1;
+            let number = shared.inserts;
+            shared.clickhouse.running.insert(number, pass.writer_epoch);
+            (number, shared.clickhouse.crashes, shared.bug)
+        };
+        let parts = 1 + self.shared.lock().unwrap().chance.below(3);
+        for part in 0..=parts {
+            self.delay(40).await;
+            let mut shared = self.shared.lock().unwrap();
+            let ends = shared.clickhouse.killed.remove(&number) && shared.chance.below(2) == 0;
+            if shared.clickhouse.crashes != crashes || ends {
+                shared.clickhouse.running.remove(&number);
+                return Err(Trouble::ClickHouse("crashed or killed".into()));
+            }
+            let ClickHouse { archive, passes, .. } = &mut shared.clickhouse;
+            archive.entry(id).or_default();
+            if part == if bug == Some(Bug::EarlyNote) { 0 } else { parts } {
+                passes.push(pass);
+            }
+            if part < parts {
+                let rows = shared.clickhouse.of_pass(pass).into_iter();
+                let some = rows.filter(|(_, _, sequence)| sequence % parts == part).collect::<Vec<_>>();
+                shared.clickhouse.archive.entry(id).or_default().extend(some);
+            }
+        }
         self.shared.lock().unwrap().clickhouse.running.remove(&number);
         Ok(())
     }
@@ -380,6 +425,18 @@ impl World for Seen {
 
     async fn insert(&self, rows: Vec<Row>, common: Common, _: u64) -> Result<(), Trouble> {
         self.ask(Server::ClickHouse, move |servers| async move { servers.insert(rows, common).await }).await
+    }
+
+    async fn archived(&self, _: u16) -> Result<Option<Archived>, Trouble> {
+        self.at_once(Server::ClickHouse, |shared| Ok(shared.clickhouse.archived())).await
+    }
+
+    async fn archive(&self, pass: Pass) -> Result<(), Trouble> {
+        self.ask(Server::ClickHouse, move |servers| async move { servers.archive(pass).await }).await
+    }
+
+    async fn expire(&self) -> Result<(), Trouble> {
+        Ok(())
     }
 
     async fn erase(&self, _: u16, _: &Erased) -> Result<u64, Trouble> {
