@@ -14,11 +14,13 @@ pub mod config;
 pub mod decode;
 pub mod edges;
 pub mod erasures;
+pub mod event;
 pub mod intervals;
 pub mod lease;
 pub mod metrics;
 pub mod native;
 pub mod record;
+pub mod rows;
 pub mod schema;
 pub mod shard;
 pub mod store;
@@ -27,6 +29,7 @@ pub mod time_rule;
 pub mod trouble;
 pub mod watermark;
 pub mod world;
+mod write;
 
 #[cfg(test)]
 #[path = "../tests/it/support/example.rs"]
@@ -60,6 +63,8 @@ pub struct Services<W> {
     pub owner: String,
     /// Limit of each shard's stream.
     pub stream_bytes_max: u64,
+    /// Most rows of an insert.
+    pub rows_max: usize,
 }
 
 /// Ingests all shards until `shutdown`.
@@ -113,5 +118,6 @@ async fn connect(
         clickhouse: SharedNeed::present(clickhouse),
         owner: Uuid::now_v7().to_string(),
         stream_bytes_max: config.stream_bytes_max.unsigned_abs(),
+        rows_max: batch::rows_max(config.shards),
     }))
 }

@@ -8,12 +8,13 @@ use tokio::sync::watch;
 
 use crate::{
     activity::Activity,
-    batch::{DeadLetter, Message, Row},
+    batch::{DeadLetter, Message},
     bus::{self, Bus, StreamState},
     erasures::Erased,
     intervals::Intervals,
-    native::{self, Common},
+    native::{Block, Common},
     record::Record,
+    rows::Rows,
     store::{Found, Store},
     trouble::Trouble,
     watermark::Standing,
@@ -112,7 +113,7 @@ pub trait World: Clone + Send + Sync + 'static {
 
     /// Inserts rows as the `number`th insert of its epoch. [`Trouble::Lost`] if a newer epoch has the shard: then
     /// nothing was written.
-    fn insert(&self, rows: Vec<Row>, common: Common, number: u64) -> impl Future<Output = Answer<()>> + Send;
+    fn insert(&self, rows: Rows, common: Common, number: u64) -> impl Future<Output = Answer<()>> + Send;
 
     /// Deletes the rows of a shard that were erased, and says how many there were.
     fn erase(&self, shard: u16, erased: &Erased) -> impl Future<Output = Answer<u64>> + Send;
@@ -237,9 +238,9 @@ impl World for Servers {
         Ok(self.store.found_after(shard, after_ms).await?)
     }
 
-    async fn insert(&self, rows: Vec<Row>, common: Common, number: u64) -> Answer<()> {
+    async fn insert(&self, rows: Rows, common: Common, number: u64) -> Answer<()> {
         let query_id = format!("ingest-{}-{}-{number}", common.shard, common.writer_epoch);
-        Ok(self.store.insert(native::encode(rows, common), &query_id).await?)
+        Ok(self.store.insert(Block::new(rows, common), &query_id).await?)
     }
 
     async fn erase(&self, shard: u16, erased: &Erased) -> Answer<u64> {

@@ -43,6 +43,7 @@ pub(crate) fn start(servers: &Servers, metrics: &Metrics, number: u64) -> Proces
         clickhouse: SharedNeed::present(health.need("clickhouse")),
         owner: format!("process {number}"),
         stream_bytes_max: STREAM_BYTES_MAX,
+        rows_max: ingest::batch::rows_max(1),
     };
     let task = servers.clock.spawn(async move {
         let _ = shard::run(SHARD, services, CancellationToken::new()).await;

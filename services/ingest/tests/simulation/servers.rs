@@ -9,12 +9,13 @@ use std::{
 
 use ingest::{
     activity::Activity,
-    batch::{DeadLetter, Message, Row},
+    batch::{DeadLetter, Message},
     bus::StreamState,
     erasures::Erased,
     intervals::Intervals,
     native::Common,
     record::Record,
+    rows::Rows,
     store::Found,
     trouble::Trouble,
     watermark::Standing,
@@ -119,7 +120,7 @@ impl Servers {
     }
 
     /// One insert, as the server does it: part after part, whoever waits for it.
-    async fn insert(&self, rows: Vec<Row>, common: Common) -> Result<(), Trouble> {
+    async fn insert(&self, rows: Rows, common: Common) -> Result<(), Trouble> {
         let (number, crashes) = {
             let mut shared = self.shared.lock().unwrap();
             if common.writer_epoch < shared.clickhouse.fence {
@@ -143,8 +144,8 @@ impl Servers {
                 return Err(Trouble::ClickHouse("killed".into()));
             }
             let ingested_at_ms = common.ingested_at_ms;
-            for row in rows.iter().filter(|row| row.edge_seq % parts == part) {
-                let identity = (edge_number(&row.edge_id), row.boot_epoch, row.edge_seq);
+            for number in rows.numbers().filter(|number| number.edge_seq % parts == part) {
+                let identity = (edge_number(number.edge_id), number.boot_epoch, number.edge_seq);
                 shared.clickhouse.rows.entry(identity).or_default().push(ingested_at_ms);
             }
         }
@@ -378,7 +379,7 @@ impl World for Seen {
         self.at_once(Server::ClickHouse, move |shared| Ok(shared.clickhouse.found_after(after_ms))).await
     }
 
-    async fn insert(&self, rows: Vec<Row>, common: Common, _: u64) -> Result<(), Trouble> {
+    async fn insert(&self, rows: Rows, common: Common, _: u64) -> Result<(), Trouble> {
         self.ask(Server::ClickHouse, move |servers| async move { servers.insert(rows, common).await }).await
     }
 
