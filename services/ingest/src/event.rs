@@ -136,7 +136,7 @@ fn read_fast(bytes: &[u8]) -> Option<Event<'_>> {
             key if key == of(5, TEXT) => client_request_id = wire.text()?,
             // Two of them would be merged.
             key if key == of(6, TEXT) && occurred_at_ns.is_none() => {
-                occurred_at_ns = Some(time(wire.text()?)?)
+                occurred_at_ns = Some(time(wire.text()?)?);
             }
             key if key == of(7, TEXT) => method = wire.text()?,
             key if key == of(8, TEXT) => route = wire.text()?,
