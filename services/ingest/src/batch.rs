@@ -105,6 +105,8 @@ pub struct Buffer {
     closed: Closed,
     erased: Erased,
     batch: Batch,
+    /// Empty, with the memory that an earlier batch took.
+    spare: Rows,
     rows_max: usize,
     paced_until: Option<Instant>,
 }
@@ -119,8 +121,8 @@ impl Buffer {
     /// An empty one that drops what `closed` has.
     #[must_use]
     pub fn new(shard: u16, closed: Closed, rows_max: usize) -> Self {
-        let (erased, batch) = (Erased::default(), Batch::default());
-        Self { shard, closed, erased, batch, rows_max, paced_until: None }
+        let (erased, batch, spare) = (Erased::default(), Batch::default(), Rows::default());
+        Self { shard, closed, erased, batch, spare, rows_max, paced_until: None }
     }
 
     /// From now on drops what is erased, also of what it holds already. Dropped sequences are closed like others:
@@ -171,7 +173,14 @@ impl Buffer {
     #[must_use]
     pub fn drain(&mut self, now: Instant) -> (Batch, Closed) {
         self.paced_until = Some(now + PACE);
-        (std::mem::take(&mut self.batch), self.closed.clone())
+        let next = Batch { rows: std::mem::take(&mut self.spare), ..Batch::default() };
+        (std::mem::replace(&mut self.batch, next), self.closed.clone())
+    }
+
+    /// Takes back the rows of a batch that was written, for their memory: to get it anew costs more than to fill it.
+    pub fn reuse(&mut self, mut rows: Rows) {
+        rows.clear();
+        self.spare = rows;
     }
 
     fn take(&mut self, message: &Message, decoded: decode::Decoded) {
@@ -241,7 +250,10 @@ mod tests {
     use proto::events as pb;
 
     use super::*;
-    use crate::example;
+    use crate::{
+        example,
+        native::{Block, Common},
+    };
 
     fn message(sequence: u64, batch: &pb::RequestEventBatch) -> Message {
         Message { sequence, published_at: OffsetDateTime::now_utc(), payload: batch.encode_to_vec().into() }
@@ -312,6 +324,27 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_are_used_again_leave_no_trace() {
+        let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default(), 50_000), Instant::now());
+        let mut erased = Erased::default();
+        erased.insert(example::event("edge_a", 1).workspace_id, OffsetDateTime::now_utc());
+        buffer.push(message(1, &example::batch("edge_a", 1, 40)), now);
+        buffer.obey(erased);
+        let (used, _) = buffer.drain(now);
+        buffer.obey(Erased::default());
+        buffer.reuse(used.rows);
+        let _ = buffer.drain(now);
+        let mut fresh = Buffer::new(example::SHARD, Closed::default(), 50_000);
+        let next = message(2, &example::batch("edge_b", 7, 9));
+        let common = Common { shard: example::SHARD, writer_epoch: 1, ingested_at_ms: 7 };
+        let blocks = [&mut buffer, &mut fresh].map(|buffer| {
+            buffer.push(next.clone(), now);
+            Block::new(buffer.drain(now).0.rows.into(), common).collect::<Vec<_>>()
+        });
+        assert!(blocks[0] == blocks[1]);
+    }
+
+    #[test]
     fn a_wrong_clock_is_flagged_and_nothing_else() {
         let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default(), 50_000), Instant::now());
         let mut batch = example::batch("edge_a", 1, 2);
@@ -363,11 +396,13 @@ mod tests {
         #[test]
         fn every_sequence_becomes_one_row(sent in prop::collection::vec((1u64..60, 1u64..9), 1..60)) {
             let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default(), 50_000), Instant::now());
-            let mut rows = Vec::new();
+            let mut rows: Vec<u64> = Vec::new();
             for (sequence, (first, count)) in sent.iter().enumerate() {
                 buffer.push(message(sequence as u64 + 1, &example::batch("edge_a", *first, *count)), now);
                 if sequence % 7 == 0 {
-                    rows.extend(sequences(&buffer.drain(now).0));
+                    let (batch, _) = buffer.drain(now);
+                    rows.extend(sequences(&batch));
+                    buffer.reuse(batch.rows);
                 }
             }
             rows.extend(sequences(&buffer.drain(now).0));

@@ -1,6 +1,8 @@
 //! Rows as one block in ClickHouse's `Native` format, column by column. The layout is the one that the server
 //! takes over HTTP, where the client states no protocol revision. Pure.
 
+use std::sync::Arc;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use domain::{Origin, Outcome};
 use uuid::Uuid;
@@ -26,19 +28,21 @@ pub struct Common {
 
 /// The block in pieces, a column each, so that never more than a column is there twice.
 pub struct Block {
-    rows: Rows,
+    rows: Arc<Rows>,
     common: Common,
     /// Numbers of rows in the table's order, so that the server has nothing left to sort.
     order: Vec<u32>,
     next: usize,
+    /// Columns by turns: one is written while the other is on its way, and is used again once that has gone.
+    out: [BytesMut; 2],
 }
 
 impl Block {
     /// The block of these rows.
     #[must_use]
-    pub fn new(rows: Rows, common: Common) -> Self {
+    pub fn new(rows: Arc<Rows>, common: Common) -> Self {
         let order = order(&rows);
-        Self { rows, common, order, next: 0 }
+        Self { rows, common, order, next: 0, out: Default::default() }
     }
 }
 
@@ -49,14 +53,14 @@ impl Iterator for Block {
         if self.next == COLUMNS {
             return None;
         }
-        let mut column = Column { order: &self.order, out: BytesMut::new() };
+        let mut column = Column { order: &self.order, out: &mut self.out[self.next % 2] };
         if self.next == 0 {
-            put_varint(&mut column.out, COLUMNS);
-            put_varint(&mut column.out, self.order.len());
+            put_varint(column.out, COLUMNS);
+            put_varint(column.out, self.order.len());
         }
         put(&mut column, self.next, &self.rows, self.common);
         self.next += 1;
-        Some(column.out.freeze())
+        Some(column.out.split().freeze())
     }
 }
 
@@ -163,7 +167,7 @@ fn server_order(uuid: Uuid) -> (u64, u64) {
 /// One column on its way out.
 struct Column<'a> {
     order: &'a [u32],
-    out: BytesMut,
+    out: &'a mut BytesMut,
 }
 
 impl Column<'_> {
@@ -187,7 +191,7 @@ impl Column<'_> {
             .collect();
         for row in self.order.iter().map(|row| *row as usize) {
             let (end, length) = (ends[row] as usize, usize::from(texts.lengths[row]));
-            put_varint(&mut self.out, length);
+            put_varint(self.out, length);
             self.out.put_slice(&texts.bytes[end - length..end]);
         }
     }
@@ -209,7 +213,7 @@ impl Column<'_> {
         self.out.put_u64_le(VERSION);
         self.out.put_u64_le(index | OWN_KEYS | NEW_DICTIONARY);
         self.out.put_u64_le(values.len() as u64);
-        values.for_each(|value| put_string(&mut self.out, value));
+        values.for_each(|value| put_string(self.out, value));
         self.out.put_u64_le(self.order.len() as u64);
         for number in self.order.iter().map(|row| numbers[*row as usize]) {
             if is_small { self.out.put_u8(number as u8) } else { self.out.put_u16_le(number) }
@@ -218,8 +222,8 @@ impl Column<'_> {
 
     fn head(&mut self, name: &str, kind: &str, bytes: usize) {
         self.out.reserve(bytes + 128);
-        put_string(&mut self.out, name);
-        put_string(&mut self.out, kind);
+        put_string(self.out, name);
+        put_string(self.out, kind);
     }
 }
 

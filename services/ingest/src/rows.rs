@@ -114,6 +114,42 @@ impl Rows {
         }
     }
 
+    /// Takes all rows out; the memory stays for the next ones.
+    pub(crate) fn clear(&mut self) {
+        self.callers.clear();
+        self.sources.clear();
+        self.caller.clear();
+        self.source.clear();
+        self.edge_seq.clear();
+        self.request_id.clear();
+        self.occurred_at_ms.clear();
+        self.clock_skewed.clear();
+        self.interrupted.clear();
+        self.status_code.clear();
+        self.origin.clear();
+        self.limit_window_s.clear();
+        self.limit_remaining.clear();
+        self.latency_us.clear();
+        self.request_bytes.clear();
+        self.response_bytes.clear();
+        self.client_ip.clear();
+        self.trace_id.clear();
+        self.gone.clear();
+        self.gone_count = 0;
+        for texts in [&mut self.client_request_id, &mut self.path, &mut self.resource_id] {
+            texts.bytes.clear();
+            texts.lengths.clear();
+        }
+        let few = [&mut self.method, &mut self.route, &mut self.denial];
+        for dictionary in
+            few.into_iter().chain([&mut self.limit_name, &mut self.user_agent, &mut self.region])
+        {
+            dictionary.texts.clear();
+            dictionary.numbers.clear();
+            dictionary.bytes = 0;
+        }
+    }
+
     /// How many rows there are.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -194,6 +230,13 @@ impl<T> Default for Numbered<T> {
 }
 
 impl<T> Numbered<T> {
+    fn clear(&mut self) {
+        self.values.clear();
+        self.hashes.clear();
+        self.table.clear();
+        self.last = 0;
+    }
+
     fn number(
         &mut self,
         key: &impl std::hash::Hash,

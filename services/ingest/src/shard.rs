@@ -187,7 +187,7 @@ impl<'a, W: World> Worker<'a, W> {
         loop {
             tokio::select! {
                 biased;
-                written = &mut writing => return written,
+                written = &mut writing => return written.map(|rows| self.buffer.reuse(rows)),
                 message = self.reader.next(), if !self.buffer.is_full() => match message {
                     Ok(message) => self.buffer.push(message, world.instant()),
                     // What is being written need not be found by a takeover.

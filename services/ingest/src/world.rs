@@ -1,7 +1,10 @@
 //! Everything that a worker asks of the outside, in the words of PROTOCOL.md: NATS, ClickHouse, the clock. The
 //! protocol (`shard`, `takeover`, `lease`, `batch`) knows nothing else, so that a model can stand in for all of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -113,7 +116,8 @@ pub trait World: Clone + Send + Sync + 'static {
 
     /// Inserts rows as the `number`th insert of its epoch. [`Trouble::Lost`] if a newer epoch has the shard: then
     /// nothing was written.
-    fn insert(&self, rows: Rows, common: Common, number: u64) -> impl Future<Output = Answer<()>> + Send;
+    fn insert(&self, rows: Arc<Rows>, common: Common, number: u64)
+    -> impl Future<Output = Answer<()>> + Send;
 
     /// Deletes the rows of a shard that were erased, and says how many there were.
     fn erase(&self, shard: u16, erased: &Erased) -> impl Future<Output = Answer<u64>> + Send;
@@ -238,7 +242,7 @@ impl World for Servers {
         Ok(self.store.found_after(shard, after_ms).await?)
     }
 
-    async fn insert(&self, rows: Rows, common: Common, number: u64) -> Answer<()> {
+    async fn insert(&self, rows: Arc<Rows>, common: Common, number: u64) -> Answer<()> {
         let query_id = format!("ingest-{}-{}-{number}", common.shard, common.writer_epoch);
         Ok(self.store.insert(Block::new(rows, common), &query_id).await?)
     }

@@ -1,7 +1,10 @@
 //! What a worker writes, in the order of the protocol: dead letters, rows, activity, the record, what edges may forget.
 //! Reads nothing from the stream.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     Services,
@@ -10,6 +13,7 @@ use crate::{
     lease::Lease,
     native::Common,
     record::{Closed, Cursor, INTERVALS_MAX, Record},
+    rows::Rows,
     trouble::Trouble,
     world::World,
 };
@@ -32,29 +36,31 @@ impl<'a, W: World> Writer<'a, W> {
         Self { shard, services, lease, told: BTreeMap::new(), inserts: 0 }
     }
 
-    /// Writes a batch; `closed` is what is closed once that is done. The order is the protocol: what is closed was
+    /// Writes a batch and gives its rows back; `closed` is what is closed once that is done. The order is the protocol: what is closed was
     /// inserted, dead-lettered and announced.
     ///
     /// # Errors
     /// Then nobody knows how far it came: a takeover finds out.
-    pub(crate) async fn write(&mut self, mut batch: Batch, closed: Closed) -> Result<(), Trouble> {
+    pub(crate) async fn write(&mut self, mut batch: Batch, closed: Closed) -> Result<Rows, Trouble> {
         let Services { world, metrics, .. } = self.services;
         let record = self.lease.record().clone();
         let incarnation = &record.cursor.incarnation;
         let letters = world.publish_dead_letters(self.shard, incarnation, &batch.dead_letters);
         self.lease.hold(letters).await??;
-        let closed_through_ms = self.insert(&mut batch).await?;
+        let rows = Arc::new(std::mem::take(&mut batch.rows));
+        let closed_through_ms = self.insert(rows.clone()).await?;
         self.lease.hold(world.publish_activity(&batch.activity)).await??;
         let cursor = Cursor { sequence: batch.last_sequence, ..record.cursor };
         self.lease.write(Record { cursor, closed, closed_through_ms, ..record }).await?;
         metrics.committed(self.shard, &batch);
-        self.tell_edges(batch.touched).await
+        self.tell_edges(batch.touched).await?;
+        Ok(Arc::into_inner(rows).unwrap_or_default())
     }
 
     /// Inserts the rows under an `ingested_at` later than every one before, and returns it.
-    async fn insert(&mut self, batch: &mut Batch) -> Result<i64, Trouble> {
+    async fn insert(&mut self, rows: Arc<Rows>) -> Result<i64, Trouble> {
         let Record { epoch, closed_through_ms, .. } = *self.lease.record();
-        let rows = std::mem::take(&mut batch.rows);
+        let count = rows.len() as u64;
         if rows.is_empty() {
             return Ok(closed_through_ms);
         }
@@ -66,7 +72,7 @@ impl<'a, W: World> Writer<'a, W> {
         self.lease.hold(self.services.world.insert(rows, common, self.inserts)).await??;
         self.services.metrics.inserted(
             self.shard,
-            batch.fates.rows,
+            count,
             (self.services.world.instant() - started).as_secs_f64(),
         );
         self.services.clickhouse.up(self.shard);

@@ -76,5 +76,5 @@ fn block(shard: u16, buffer: &mut Buffer) -> Prebuilt {
     let (batch, _) = buffer.drain(Instant::now());
     let rows = batch.rows.len();
     let common = Common { shard, writer_epoch: 1, ingested_at_ms: 1_790_000_000_000 };
-    (Block::new(batch.rows, common).collect(), rows)
+    (Block::new(batch.rows.into(), common).collect(), rows)
 }

@@ -49,8 +49,8 @@ pub(crate) async fn measure(figures: &Figures, capacity: f64) -> anyhow::Result<
         let per_second = capacity * f64::from(percent) / 100.0;
         say(&format!("freshness at {per_second:.0} events a second, {percent} % of the whole's speed"));
         let mut traffic = Traffic::new(SEED, false);
-        let calls = (0..POOL).map(|_| traffic.call(OffsetDateTime::now_utc())).collect();
-        figures.note_times(name, run(&[load(calls, per_second)]).await?, &["p50", "p99"]);
+        let calls: Vec<_> = (0..POOL).map(|_| traffic.call(OffsetDateTime::now_utc())).collect();
+        figures.note_times(name, run(&[load(&calls, per_second)]).await?, &["p50", "p99"]);
     }
     let others_per_second = capacity / 4.0;
     say(&format!(
@@ -65,8 +65,8 @@ pub(crate) async fn measure(figures: &Figures, capacity: f64) -> anyhow::Result<
         };
         (0..count).map(one).collect()
     };
-    let others = load(calls(POOL, 1..OTHERS as u64 + 1), others_per_second);
-    let loud = load(calls(POOL, 0..1), others_per_second / OTHERS as f64 * LOUD);
+    let others = load(&calls(POOL, 1..OTHERS as u64 + 1), others_per_second);
+    let loud = load(&calls(POOL, 0..1), others_per_second / OTHERS as f64 * LOUD);
     let both = [others, loud];
     let (alone, beside) = (run(&both[..1]).await?, run(&both).await?);
     let mean = |times: &[Duration]| times.iter().sum::<Duration>().as_secs_f64() / times.len() as f64;
@@ -77,7 +77,7 @@ pub(crate) async fn measure(figures: &Figures, capacity: f64) -> anyhow::Result<
     Ok(())
 }
 
-fn load(calls: Vec<RequestEvent>, per_second: f64) -> Load {
+fn load(calls: &[RequestEvent], per_second: f64) -> Load {
     let encoded = calls.iter().map(|call| {
         let mut bytes = Vec::new();
         event_bytes::encode(call, &mut bytes);

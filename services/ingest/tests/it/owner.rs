@@ -28,7 +28,7 @@ fn block(sequences: impl Iterator<Item = u64>, common: Common) -> Block {
         let published_at = OffsetDateTime::now_utc();
         buffer.push(Message { sequence, published_at, payload }, Instant::now());
     }
-    Block::new(buffer.drain(Instant::now()).0.rows, common)
+    Block::new(buffer.drain(Instant::now()).0.rows.into(), common)
 }
 
 fn common(writer_epoch: u32, ingested_at_ms: i64) -> Common {

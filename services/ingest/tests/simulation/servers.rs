@@ -120,7 +120,7 @@ impl Servers {
     }
 
     /// One insert, as the server does it: part after part, whoever waits for it.
-    async fn insert(&self, rows: Rows, common: Common) -> Result<(), Trouble> {
+    async fn insert(&self, rows: Arc<Rows>, common: Common) -> Result<(), Trouble> {
         let (number, crashes) = {
             let mut shared = self.shared.lock().unwrap();
             if common.writer_epoch < shared.clickhouse.fence {
@@ -379,7 +379,7 @@ impl World for Seen {
         self.at_once(Server::ClickHouse, move |shared| Ok(shared.clickhouse.found_after(after_ms))).await
     }
 
-    async fn insert(&self, rows: Rows, common: Common, _: u64) -> Result<(), Trouble> {
+    async fn insert(&self, rows: Arc<Rows>, common: Common, _: u64) -> Result<(), Trouble> {
         self.ask(Server::ClickHouse, move |servers| async move { servers.insert(rows, common).await }).await
     }
 
