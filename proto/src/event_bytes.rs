@@ -3,7 +3,7 @@
 
 use std::net::Ipv6Addr;
 
-use domain::{Denial, KeyId, Origin, RequestId, SecretId, WorkspaceId};
+use domain::{Denial, KeyId, Origin, RequestEvent, RequestId, SecretId, WorkspaceId};
 use time::OffsetDateTime;
 
 use crate::events as pb;
@@ -29,6 +29,30 @@ pub struct Beginning<'a> {
     pub user_agent: &'a str,
     pub region: &'a str,
     pub trace_id: [u8; 16],
+}
+
+impl<'a> From<&'a RequestEvent> for Beginning<'a> {
+    fn from(event: &'a RequestEvent) -> Self {
+        Self {
+            workspace_id: event.workspace_id,
+            key_id: event.key_id,
+            secret_id: event.secret_id,
+            request_id: event.request_id,
+            client_request_id: &event.client_request_id,
+            occurred_at: event.occurred_at,
+            method: &event.method,
+            route: &event.route,
+            path: &event.path,
+            resource_id: &event.resource_id,
+            limit_name: &event.limit_name,
+            limit_window_s: event.limit_window_s,
+            limit_remaining: event.limit_remaining,
+            client_ip: event.client_ip,
+            user_agent: &event.user_agent,
+            region: &event.region,
+            trace_id: event.trace_id,
+        }
+    }
 }
 
 /// Begins an event at the end of `out`.
@@ -80,6 +104,13 @@ pub struct Ending {
     pub response_bytes: u64,
     /// The edge stopped before the answer ended.
     pub interrupted: bool,
+}
+
+impl From<&RequestEvent> for Ending {
+    fn from(event: &RequestEvent) -> Self {
+        let &RequestEvent { status_code, latency_us, request_bytes, response_bytes, interrupted, .. } = event;
+        Self { status_code, latency_us, request_bytes, response_bytes, interrupted }
+    }
 }
 
 /// How the call ended.
@@ -159,7 +190,7 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 
 #[cfg(test)]
 mod tests {
-    use domain::{Id, RequestEvent};
+    use domain::Id;
     use proptest::prelude::*;
     use prost::Message as _;
 
@@ -198,26 +229,7 @@ mod tests {
     /// The event up to its answer.
     fn answered(event: &RequestEvent) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let beginning = Beginning {
-            workspace_id: event.workspace_id,
-            key_id: event.key_id,
-            secret_id: event.secret_id,
-            request_id: event.request_id,
-            client_request_id: &event.client_request_id,
-            occurred_at: event.occurred_at,
-            method: &event.method,
-            route: &event.route,
-            path: &event.path,
-            resource_id: &event.resource_id,
-            limit_name: &event.limit_name,
-            limit_window_s: event.limit_window_s,
-            limit_remaining: event.limit_remaining,
-            client_ip: event.client_ip,
-            user_agent: &event.user_agent,
-            region: &event.region,
-            trace_id: event.trace_id,
-        };
-        begin(&beginning, &mut bytes);
+        begin(&event.into(), &mut bytes);
         answer(&mut bytes, event.status_code, event.origin, event.denial);
         bytes
     }
@@ -231,14 +243,7 @@ mod tests {
         fn agrees_with_prost(text in ".{0,300}", number: u64, flag: bool) {
             let event = event(&text, number, flag);
             let mut bytes = answered(&event);
-            let ending = Ending {
-                status_code: 0,
-                latency_us: event.latency_us,
-                request_bytes: event.request_bytes,
-                response_bytes: event.response_bytes,
-                interrupted: event.interrupted,
-            };
-            end(&mut bytes, &ending);
+            end(&mut bytes, &Ending::from(&event));
             prop_assert_eq!(decoded(&bytes), pb::RequestEvent::from(&event));
         }
 

@@ -43,7 +43,7 @@ const KEY_ACTIVITY_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 const ACTIVITY_KEYS_MAX: usize = 500;
 /// Messages and bytes asked for at once; at most two such requests are outstanding.
 const FETCH_MESSAGES: usize = 500;
-const FETCH_BYTES: usize = 8 << 20;
+const FETCH_BYTES: usize = 2 << 20;
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const FETCH_EXPIRES: Duration = Duration::from_secs(10);
 /// After which NATS forgets the consumer of a process that is gone.

@@ -19,6 +19,7 @@ pub mod config;
 pub mod decode;
 pub mod edges;
 pub mod erasures;
+pub mod event;
 pub mod intervals;
 pub mod layout;
 pub mod lease;
@@ -27,6 +28,7 @@ pub mod native;
 pub mod rebuild;
 pub mod record;
 pub mod retentions;
+pub mod rows;
 pub mod schema;
 pub mod shard;
 pub mod store;
@@ -36,6 +38,7 @@ pub mod time_rule;
 pub mod trouble;
 pub mod watermark;
 pub mod world;
+mod write;
 
 #[cfg(test)]
 #[path = "../tests/it/support/example.rs"]
@@ -71,6 +74,8 @@ pub struct Services<W> {
     pub stream_bytes_max: u64,
     /// For how long a stream keeps what is closed.
     pub stream_keep: Duration,
+    /// Most rows of an insert.
+    pub rows_max: usize,
 }
 
 /// Ingests all shards until `shutdown`.
@@ -126,5 +131,6 @@ pub(crate) async fn connect(
         owner: Uuid::now_v7().to_string(),
         stream_bytes_max: config.stream_bytes_max.unsigned_abs(),
         stream_keep: Duration::from_secs(u64::from(config.stream_keep_hours) * 3_600),
+        rows_max: batch::rows_max(config.shards),
     }))
 }

@@ -15,6 +15,8 @@ pub struct Metrics {
     events: Counter<u64>,
     /// `keymeter_ingest_clock_skewed_total`: events counted under the broker's time.
     clock_skewed: Counter<u64>,
+    /// `keymeter_ingest_unknown_fields_total`: rows of edges that say more than this version knows of.
+    unknown_fields: Counter<u64>,
     /// `keymeter_ingest_messages_total`: messages read.
     messages: Counter<u64>,
     /// `keymeter_ingest_insert_seconds`: from a batch's first byte to ClickHouse's answer.
@@ -43,6 +45,7 @@ impl Metrics {
         Self {
             events: meter.u64_counter("keymeter_ingest_events").build(),
             clock_skewed: meter.u64_counter("keymeter_ingest_clock_skewed").build(),
+            unknown_fields: meter.u64_counter("keymeter_ingest_unknown_fields").build(),
             messages: meter.u64_counter("keymeter_ingest_messages").build(),
             insert: meter.f64_histogram("keymeter_ingest_insert").with_unit("s").build(),
             insert_rows: meter
@@ -60,7 +63,16 @@ impl Metrics {
 
     /// A batch is closed.
     pub fn committed(&self, shard: u16, batch: &Batch) {
-        let Fates { rows, duplicate, dead_lettered, lost, deferred, erased, clock_skewed } = batch.fates;
+        let Fates {
+            rows,
+            duplicate,
+            dead_lettered,
+            lost,
+            deferred,
+            erased,
+            clock_skewed,
+            with_unknown_fields,
+        } = batch.fates;
         let fates = [
             ("row", rows),
             ("duplicate", duplicate),
@@ -73,6 +85,7 @@ impl Metrics {
             self.events.add(count, &[label(shard), KeyValue::new("fate", fate)]);
         }
         self.clock_skewed.add(clock_skewed, &[label(shard)]);
+        self.unknown_fields.add(with_unknown_fields, &[label(shard)]);
         self.messages.add(batch.messages as u64, &[label(shard)]);
     }
 

@@ -1,7 +1,10 @@
 //! `ingest rebuild`: fills an empty ClickHouse with what the streams still hold of the events that were taken. Changes
 //! neither what is taken nor what edges were told, so an ingest that starts afterwards goes on where it was.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
@@ -93,7 +96,7 @@ async fn fill(
     let Source { shard, mut reader, messages } = source;
     // With the epoch, so that an ingest that runs all the same loses the shard, or takes it and ends this.
     let mut lease = takeover::take(shard, "rebuild", services).await?;
-    let mut buffer = Buffer::new(shard, Closed::default());
+    let mut buffer = Buffer::new(shard, Closed::default(), services.rows_max);
     buffer.obey(erased.clone());
     let (mut rows, mut inserts) = (0, 0);
     for number in 1..=messages {
@@ -125,13 +128,13 @@ async fn write(
         "{} events have too many gaps between them: choose an earlier --from",
         batch.fates.deferred
     );
-    batch.rows.retain(|row| closed.contains(&row.edge_id, row.boot_epoch, row.edge_seq));
+    batch.rows.retain(|number| closed.contains(number.edge_id, number.boot_epoch, number.edge_seq));
     let rows = batch.rows.len() as u64;
     if rows > 0 {
         let now_ms = i64::try_from(services.world.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
         let ingested_at_ms = now_ms.max(closed_through_ms + 1);
         let common = Common { shard, writer_epoch: epoch, ingested_at_ms };
-        lease.hold(services.world.insert(batch.rows, common, number)).await??;
+        lease.hold(services.world.insert(Arc::new(batch.rows), common, number)).await??;
         let record = lease.record().clone();
         lease.write(Record { closed_through_ms: ingested_at_ms, ..record }).await?;
     }

@@ -37,11 +37,12 @@ pub const MIGRATIONS: &[Migration] = &[
     },
     Migration { version: 3, name: "watermarks", sql: include_str!("../migrations/0003_watermarks.sql") },
     Migration { version: 4, name: "limits", sql: include_str!("../migrations/0004_limits.sql") },
-    Migration { version: 9, name: "retention", sql: include_str!("../migrations/0009_retention.sql") },
+    Migration { version: 5, name: "codecs", sql: include_str!("../migrations/0005_codecs.sql") },
+    Migration { version: 6, name: "retention", sql: include_str!("../migrations/0006_retention.sql") },
     Migration {
-        version: 10,
+        version: 7,
         name: "daily_archive",
-        sql: include_str!("../migrations/0010_daily_archive.sql"),
+        sql: include_str!("../migrations/0007_daily_archive.sql"),
     },
 ];
 

@@ -1,8 +1,7 @@
-//! One shard, from its stream to its rows: take it over, then read, batch, insert, record, tell. Whatever goes
+//! One shard, from its stream to its rows: take it over, then read, batch, write. Whatever goes
 //! wrong ends in a takeover; nothing is repaired on the spot.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     pin::Pin,
     time::{Duration, Instant},
 };
@@ -14,18 +13,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Services,
     archive::{Archive, Attempts},
-    batch::{Batch, Buffer},
+    batch::Buffer,
     erasures::Erasures,
-    intervals::Intervals,
     lease::{self, Lease},
-    native::Common,
-    record::{Cursor, INTERVALS_MAX, Record},
+    record::Record,
     schema::Refusal,
     stream_keep::Kept,
     takeover,
     trouble::Trouble,
     watermark::{Heartbeat, Standing, Watermark},
     world::{Messages as _, World},
+    write::Writer,
 };
 
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -106,14 +104,10 @@ type Work = Pin<Box<dyn Future<Output = Result<(), Trouble>> + Send>>;
 struct Worker<'a, W: World> {
     shard: u16,
     services: &'a Services<W>,
-    lease: Lease<W>,
+    writer: Writer<'a, W>,
     reader: W::Reader,
     buffer: Buffer,
     erasures: watch::Receiver<Erasures>,
-    /// The revision of what each edge and boot was told last in this epoch.
-    told: BTreeMap<(String, u32), u64>,
-    /// Inserts of this epoch so far.
-    inserts: u64,
     connections: watch::Receiver<u64>,
     archive: Archive,
     attempts: &'a mut Attempts,
@@ -145,11 +139,9 @@ impl<'a, W: World> Worker<'a, W> {
             shard,
             services,
             reader,
-            buffer: Buffer::new(shard, lease.record().closed.clone()),
-            lease,
+            buffer: Buffer::new(shard, lease.record().closed.clone(), services.rows_max),
+            writer: Writer::new(shard, services, lease),
             erasures: services.erasures.clone(),
-            told: BTreeMap::new(),
-            inserts: 0,
             connections,
             archive,
             attempts,
@@ -169,12 +161,12 @@ impl<'a, W: World> Worker<'a, W> {
             let known = worker.erasures.wait_for(|erasures| erasures.is_complete).await;
             known.map(drop).map_err(Trouble::nats)
         };
-        worker.lease.hold(all_known).await??;
+        worker.writer.lease.hold(all_known).await??;
         worker.obey().await?;
-        let everything = worker.lease.record().closed.iter();
+        let everything = worker.writer.lease.record().closed.iter();
         let everything =
             everything.map(|(edge_id, boot_epoch, _)| (edge_id.to_owned(), boot_epoch)).collect();
-        worker.tell_edges(everything).await?;
+        worker.writer.tell_edges(everything).await?;
         Ok(worker)
     }
 
@@ -206,10 +198,10 @@ impl<'a, W: World> Worker<'a, W> {
         self.buffer.obey(erased.clone());
         // Nor does a pass of the archive, which might have read the rows already.
         if self.beside.is_some() {
-            let done = self.lease.hold(done(&mut self.beside)).await?;
+            let done = self.writer.lease.hold(done(&mut self.beside)).await?;
             self.finished(done)?;
         }
-        let rows = self.lease.hold(self.services.world.erase(self.shard, &erased)).await??;
+        let rows = self.writer.lease.hold(self.services.world.erase(self.shard, &erased)).await??;
         if rows > 0 {
             tracing::info!(self.shard, rows, "deleted what was erased");
             self.services.metrics.erased(self.shard, rows);
@@ -217,73 +209,30 @@ impl<'a, W: World> Worker<'a, W> {
         Ok(())
     }
 
-    /// Writes what was read. The order is the protocol: what is closed was inserted, dead-lettered and announced.
+    /// Writes what was read, and meanwhile reads what comes next.
     async fn flush(&mut self) -> Result<(), Trouble> {
-        let (mut batch, closed) = self.buffer.drain(self.services.world.instant());
-        let Services { world, metrics, .. } = self.services;
-        let record = self.lease.record().clone();
-        let incarnation = &record.cursor.incarnation;
-        let letters = world.publish_dead_letters(self.shard, incarnation, &batch.dead_letters);
-        self.lease.hold(letters).await??;
-        let closed_through_ms = self.insert(&mut batch).await?;
-        self.lease.hold(world.publish_activity(&batch.activity)).await??;
-        let cursor = Cursor { sequence: batch.last_sequence, ..record.cursor };
-        self.lease.write(Record { cursor, closed, closed_through_ms, ..record }).await?;
-        metrics.committed(self.shard, &batch);
-        self.tell_edges(batch.touched).await
-    }
-
-    /// Inserts the rows under an `ingested_at` later than every one before, and returns it.
-    async fn insert(&mut self, batch: &mut Batch) -> Result<i64, Trouble> {
-        let Record { epoch, closed_through_ms, .. } = *self.lease.record();
-        let rows = std::mem::take(&mut batch.rows);
-        let Some(oldest) = rows.iter().map(|row| row.event.occurred_at).min() else {
-            return Ok(closed_through_ms);
-        };
-        self.archive.inserting(oldest);
-        let now_ms = i64::try_from(self.services.world.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-        let ingested_at_ms = now_ms.max(closed_through_ms + 1);
-        let started = self.services.world.instant();
-        self.inserts += 1;
-        let common = Common { shard: self.shard, writer_epoch: epoch, ingested_at_ms };
-        self.lease.hold(self.services.world.insert(rows, common, self.inserts)).await??;
-        self.services.metrics.inserted(
-            self.shard,
-            batch.fates.rows,
-            (self.services.world.instant() - started).as_secs_f64(),
-        );
-        self.services.clickhouse.up(self.shard);
-        Ok(ingested_at_ms)
-    }
-
-    /// Tells edges what they may forget. What they were told before stays true, so nothing is ever taken back, not
-    /// even by a worker that has lost the shard and does not know it yet.
-    async fn tell_edges(&mut self, touched: BTreeSet<(String, u32)>) -> Result<(), Trouble> {
-        for edge in touched {
-            let (edge_id, boot_epoch) = (edge.0.as_str(), edge.1);
-            let Some(closed) = self.lease.record().closed.of(edge_id, boot_epoch) else { continue };
-            let world = &self.services.world;
-            let (revision, told) = match self.told.get(&edge) {
-                Some(revision) => (*revision, None),
-                None => world.told_edge(self.shard, edge_id, boot_epoch).await?,
-            };
-            let before = told.iter().flat_map(Intervals::iter);
-            // The first ones are those that free the oldest segments.
-            let known = before.chain(closed.iter()).collect::<Intervals>().first(INTERVALS_MAX);
-            let revision = if told.as_ref() == Some(&known) {
-                revision
-            } else {
-                world.tell_edge(self.shard, edge_id, boot_epoch, &known, revision).await?
-            };
-            self.told.insert(edge, revision);
-            self.lease.renew().await?;
+        let world = &self.services.world;
+        let (batch, closed) = self.buffer.drain(world.instant());
+        if let Some(oldest) = batch.rows.oldest() {
+            self.archive.inserting(oldest);
         }
-        Ok(())
+        let mut writing = std::pin::pin!(self.writer.write(batch, closed));
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut writing => return written.map(|rows| self.buffer.reuse(rows)),
+                message = self.reader.next(), if !self.buffer.is_full() => match message {
+                    Ok(message) => self.buffer.push(message, world.instant()),
+                    // What is being written need not be found by a takeover.
+                    Err(trouble) => return writing.await.and(Err(trouble)),
+                },
+            }
+        }
     }
 
     async fn tick(&mut self) -> Result<(), Trouble> {
         self.services.clickhouse.up(self.shard);
-        self.lease.renew().await?;
+        self.writer.lease.renew().await?;
         self.advance_watermark().await?;
         self.archive();
         self.next_tick = self.services.world.instant() + TICK;
@@ -301,7 +250,7 @@ impl<'a, W: World> Worker<'a, W> {
         }
         let (world, now) = (self.services.world.clone(), self.services.world.now());
         // No insert runs, so these are all rows of the shard up to then that there will ever be.
-        let through_ms = self.lease.record().closed_through_ms;
+        let through_ms = self.writer.lease.record().closed_through_ms;
         if let Some(pass) = self.archive.begin(through_ms, now) {
             self.beside = Some(Box::pin(async move { world.archive(pass).await }));
         } else if self.shard == 0 && self.expired_on != Some(now.date()) {
@@ -336,12 +285,12 @@ impl<'a, W: World> Worker<'a, W> {
                 }
             }
         }
-        let standing = self.watermark.standing(&self.lease.record().closed, now);
+        let standing = self.watermark.standing(&self.writer.lease.record().closed, now);
         if self.said.as_ref() == Some(&standing) { Ok(()) } else { self.say(standing).await }
     }
 
     async fn say(&mut self, standing: Standing) -> Result<(), Trouble> {
-        self.lease.hold(self.services.world.set_standing(self.shard, &standing)).await??;
+        self.writer.lease.hold(self.services.world.set_standing(self.shard, &standing)).await??;
         if let Some(at) = standing.complete_up_to {
             self.services.metrics.complete_up_to(self.shard, at);
         }
@@ -353,7 +302,7 @@ impl<'a, W: World> Worker<'a, W> {
         let Services { world, metrics, stream_bytes_max, .. } = self.services;
         let stream = world.stream_state(self.shard).await?;
         metrics.stream_bytes(self.shard, stream.bytes);
-        let closed = self.lease.record().cursor.sequence;
+        let closed = self.writer.lease.record().cursor.sequence;
         let over = self.kept.over(closed, world.instant());
         let over = if stream.bytes > stream_bytes_max / 100 * FULL_PERCENT { Some(closed) } else { over };
         if let Some(sequence) = over {
@@ -364,8 +313,8 @@ impl<'a, W: World> Worker<'a, W> {
 
     /// Lets the shard go, so that another process need not wait. What was read and not written is read again.
     async fn release(mut self) -> Result<(), Trouble> {
-        let record = Record { owner: String::new(), ..self.lease.record().clone() };
-        if let Err(trouble) = self.lease.write(record).await {
+        let record = Record { owner: String::new(), ..self.writer.lease.record().clone() };
+        if let Err(trouble) = self.writer.lease.write(record).await {
             tracing::info!(self.shard, reason = %trouble, "could not let the shard go");
         }
         Ok(())

@@ -250,21 +250,27 @@ impl Store {
         Ok(rows)
     }
 
-    /// Inserts a block in the format `Native`; it is on disk when this returns.
+    /// Inserts a block in the format `Native`, which comes in pieces; it is on disk when this returns.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] if nothing was written; else nobody knows what was.
-    pub async fn insert(&self, block: Bytes, query_id: &str) -> Result<(), StoreError> {
+    pub async fn insert(
+        &self,
+        block: impl IntoIterator<Item = Bytes>,
+        query_id: &str,
+    ) -> Result<(), StoreError> {
         let mut insert = self
             .client
             .insert_formatted_with("insert into keymeter.request_events format Native")
             .with_setting("query_id", query_id)
             .with_timeouts(Some(INSERT_TIMEOUT), Some(INSERT_TIMEOUT));
-        let sent = match insert.send(block).await {
-            Ok(()) => insert.end().await,
-            Err(error) => Err(error),
+        let send = async {
+            for piece in block {
+                insert.send(piece).await?;
+            }
+            insert.end().await
         };
-        sent.map_err(|error| match unknown(error) {
+        send.await.map_err(|error| match unknown(error) {
             StoreError::Unknown(text) if text.contains(VIOLATED_CONSTRAINT) => StoreError::Fenced,
             error => error,
         })

@@ -1,7 +1,10 @@
 //! Everything that a worker asks of the outside, in the words of PROTOCOL.md: NATS, ClickHouse, the clock. The
 //! protocol (`shard`, `takeover`, `lease`, `batch`) knows nothing else, so that a model can stand in for all of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -9,12 +12,13 @@ use tokio::sync::watch;
 use crate::{
     activity::Activity,
     archive::{Archived, Pass},
-    batch::{DeadLetter, Message, Row},
+    batch::{DeadLetter, Message},
     bus::{self, Bus, StreamState},
     erasures::Erased,
     intervals::Intervals,
-    native::{self, Common},
+    native::{Block, Common},
     record::Record,
+    rows::Rows,
     store::{Found, Store},
     trouble::Trouble,
     watermark::Standing,
@@ -113,7 +117,8 @@ pub trait World: Clone + Send + Sync + 'static {
 
     /// Inserts rows as the `number`th insert of its epoch. [`Trouble::Lost`] if a newer epoch has the shard: then
     /// nothing was written.
-    fn insert(&self, rows: Vec<Row>, common: Common, number: u64) -> impl Future<Output = Answer<()>> + Send;
+    fn insert(&self, rows: Arc<Rows>, common: Common, number: u64)
+    -> impl Future<Output = Answer<()>> + Send;
 
     /// How far a shard is archived; `None` if there was no pass yet.
     fn archived(&self, shard: u16) -> impl Future<Output = Answer<Option<Archived>>> + Send;
@@ -248,9 +253,9 @@ impl World for Servers {
         Ok(self.store.found_after(shard, after_ms).await?)
     }
 
-    async fn insert(&self, rows: Vec<Row>, common: Common, number: u64) -> Answer<()> {
+    async fn insert(&self, rows: Arc<Rows>, common: Common, number: u64) -> Answer<()> {
         let query_id = format!("ingest-{}-{}-{number}", common.shard, common.writer_epoch);
-        Ok(self.store.insert(native::encode(rows, common), &query_id).await?)
+        Ok(self.store.insert(Block::new(rows, common), &query_id).await?)
     }
 
     async fn archived(&self, shard: u16) -> Answer<Option<Archived>> {

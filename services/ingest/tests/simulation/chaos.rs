@@ -45,6 +45,7 @@ pub(crate) fn start(servers: &Servers, metrics: &Metrics, number: u64) -> Proces
         owner: format!("process {number}"),
         stream_bytes_max: STREAM_BYTES_MAX,
         stream_keep: STREAM_KEEP,
+        rows_max: ingest::batch::rows_max(1),
     };
     let task = servers.clock.spawn(async move {
         let _ = shard::run(SHARD, services, CancellationToken::new()).await;

@@ -10,12 +10,13 @@ use std::{
 use ingest::{
     activity::Activity,
     archive::{Archived, Pass},
-    batch::{DeadLetter, Message, Row},
+    batch::{DeadLetter, Message},
     bus::StreamState,
     erasures::Erased,
     intervals::Intervals,
     native::Common,
     record::Record,
+    rows::Rows,
     store::Found,
     trouble::Trouble,
     watermark::Standing,
@@ -124,7 +125,7 @@ impl Servers {
     }
 
     /// One insert, as the server does it: part after part, whoever waits for it.
-    async fn insert(&self, rows: Vec<Row>, common: Common) -> Result<(), Trouble> {
+    async fn insert(&self, rows: Arc<Rows>, common: Common) -> Result<(), Trouble> {
         let (number, crashes) = {
             let mut shared = self.shared.lock().unwrap();
             if common.writer_epoch < shared.clickhouse.fence {
@@ -148,9 +149,9 @@ impl Servers {
                 return Err(Trouble::ClickHouse("killed".into()));
             }
             let ingested_at_ms = common.ingested_at_ms;
-            for row in rows.iter().filter(|row| row.edge_seq % parts == part) {
-                let identity = (edge_number(&row.edge_id), row.boot_epoch, row.edge_seq);
-                let stored = Stored { occurred_at: row.event.occurred_at, ingested_at_ms };
+            for (occurred_at, number) in rows.times().filter(|(_, number)| number.edge_seq % parts == part) {
+                let identity = (edge_number(number.edge_id), number.boot_epoch, number.edge_seq);
+                let stored = Stored { occurred_at, ingested_at_ms };
                 shared.clickhouse.rows.entry(identity).or_default().push(stored);
             }
         }
@@ -423,7 +424,7 @@ impl World for Seen {
         self.at_once(Server::ClickHouse, move |shared| Ok(shared.clickhouse.found_after(after_ms))).await
     }
 
-    async fn insert(&self, rows: Vec<Row>, common: Common, _: u64) -> Result<(), Trouble> {
+    async fn insert(&self, rows: Arc<Rows>, common: Common, _: u64) -> Result<(), Trouble> {
         self.ask(Server::ClickHouse, move |servers| async move { servers.insert(rows, common).await }).await
     }
 
