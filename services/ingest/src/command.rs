@@ -32,7 +32,7 @@ impl Command {
     /// Whatever ends the process with 1.
     pub async fn run(self, config: &Config) -> anyhow::Result<()> {
         match self {
-            Self::Rebuild(asked) => rebuild::run(config, asked).await,
+            Self::Rebuild(asked) => Box::pin(rebuild::run(config, asked)).await,
             Self::Analyst(action) => analyst::run(config, action).await,
         }
     }

@@ -314,7 +314,9 @@ mod tests {
         for seq in 1..40 {
             let event = example::event("edge_a", seq);
             let mut bytes = Vec::new();
-            proto::event_bytes::encode(&event, &mut bytes);
+            proto::event_bytes::begin(&(&event).into(), &mut bytes);
+            proto::event_bytes::answer(&mut bytes, event.status_code, event.origin, event.denial);
+            proto::event_bytes::end(&mut bytes, &(&event).into());
             let ending = proto::event_bytes::Ending {
                 status_code: 500,
                 latency_us: 17,
