@@ -87,7 +87,11 @@ pub struct EdgeLayer(pub(crate) Arc<Shared>);
 impl EdgeLayer {
     /// What the layer does, around a service that is a function: nothing is boxed, and nothing has to leave the
     /// thread.
-    pub async fn around<F, Fut, I, O, E>(&self, request: Request<I>, inner: F) -> Response<AnswerBody<O>>
+    pub fn around<F, Fut, I, O, E>(
+        &self,
+        request: Request<I>,
+        inner: F,
+    ) -> impl Future<Output = Response<AnswerBody<O>>> + use<F, Fut, I, O, E>
     where
         F: FnMut(Request<RequestBody<I>>) -> Fut,
         Fut: Future<Output = Result<Response<O>, E>>,
@@ -95,7 +99,7 @@ impl EdgeLayer {
         O: Body<Data = Bytes>,
         O::Error: Into<BoxError>,
     {
-        self.0.clone().answer(tower::service_fn(inner), request, Arrival::now()).await
+        self.0.clone().answer(tower::service_fn(inner), request, Arrival::now())
     }
 }
 
@@ -137,7 +141,7 @@ where
         let inner = std::mem::replace(&mut self.inner, ready);
         let shared = self.shared.clone();
         let arrival = Arrival::now();
-        Box::pin(async move { Ok(shared.answer(inner, request, arrival).await) })
+        Box::pin(shared.answer(inner, request, arrival).map(Ok))
     }
 }
 
