@@ -11,7 +11,15 @@ use bytes::Bytes;
 use domain::RequestEvent;
 use time::OffsetDateTime;
 
-use crate::{activity::Activity, decode, erasures::Erased, record::Closed, time_rule};
+use crate::{
+    activity::Activity,
+    decode,
+    erasures::Erased,
+    gaps::{self, Gap},
+    letter,
+    record::Closed,
+    time_rule,
+};
 
 /// Most rows of an insert, but for the last message's; bounds memory.
 const ROWS_MAX: usize = 50_000;
@@ -56,7 +64,9 @@ pub struct DeadLetter {
     pub event: Option<usize>,
     /// A sentence.
     pub reason: String,
-    /// The whole message.
+    /// When the broker took the message.
+    pub published_at: OffsetDateTime,
+    /// The event alone, see [`letter::alone`], or the whole message.
     pub payload: Bytes,
 }
 
@@ -95,6 +105,8 @@ pub struct Batch {
     pub last_sequence: u64,
     /// Where its events go.
     pub fates: Fates,
+    /// Newly closed sequences that become no rows.
+    pub gaps: Vec<Gap>,
     /// Messages in it.
     pub messages: usize,
     bytes: usize,
@@ -122,8 +134,10 @@ impl Buffer {
     /// their edges need not keep them.
     pub fn obey(&mut self, erased: Erased) {
         self.erased = erased;
-        let Batch { rows, activity, fates, .. } = &mut self.batch;
+        let Batch { rows, activity, fates, gaps, .. } = &mut self.batch;
         let before = rows.len();
+        let dropped = rows.iter().filter(|row| self.erased.covers(&row.event));
+        gaps.extend(dropped.map(|row| Gap::erased(&row.edge_id, row.boot_epoch, row.edge_seq)));
         rows.retain(|row| !self.erased.covers(&row.event));
         let dropped = (before - rows.len()) as u64;
         fates.rows -= dropped;
@@ -142,8 +156,9 @@ impl Buffer {
             Ok(decoded) => self.take(&message, decoded),
             Err(reason) => {
                 self.batch.fates.dead_lettered += 1;
-                let Message { sequence, payload, .. } = message;
-                self.batch.dead_letters.push(DeadLetter { sequence, event: None, reason, payload });
+                let Message { sequence, published_at, payload } = message;
+                let letter = DeadLetter { sequence, event: None, reason, published_at, payload };
+                self.batch.dead_letters.push(letter);
             }
         }
     }
@@ -161,11 +176,28 @@ impl Buffer {
         self.batch.rows.len() >= ROWS_MAX || self.batch.bytes >= BYTES_MAX
     }
 
+    /// Where the events of the batch go, as far as it is filled.
+    #[must_use]
+    pub const fn fates(&self) -> Fates {
+        self.batch.fates
+    }
+
     /// The batch, and what is closed once it is written.
     #[must_use]
     pub fn drain(&mut self, now: Instant) -> (Batch, Closed) {
         self.paced_until = Some(now + PACE);
+        self.drop_erased_letters();
+        self.batch.gaps = gaps::settled(std::mem::take(&mut self.batch.gaps), &self.erased);
         (std::mem::take(&mut self.batch), self.closed.clone())
+    }
+
+    fn drop_erased_letters(&mut self) {
+        let Batch { dead_letters, fates, .. } = &mut self.batch;
+        let before = dead_letters.len();
+        dead_letters.retain(|of| !letter::is_erased(&of.payload, of.published_at, &self.erased));
+        let dropped = (before - dead_letters.len()) as u64;
+        fates.dead_lettered -= dropped;
+        fates.erased += dropped;
     }
 
     fn take(&mut self, message: &Message, decoded: decode::Decoded) {
@@ -178,11 +210,10 @@ impl Buffer {
             fates.deferred += count;
             return;
         }
-        fates.lost += lost
-            .iter()
-            .filter(|range| !before.holds(**range))
-            .map(|(first, last)| last - first + 1)
-            .sum::<u64>();
+        for range in lost.into_iter().filter(|range| !before.holds(*range)) {
+            fates.lost += range.1 - range.0 + 1;
+            self.batch.gaps.push(Gap::lost(&edge_id, boot_epoch, range, message.published_at));
+        }
         self.batch.touched.insert((edge_id.clone(), boot_epoch));
         let edge_id: Arc<str> = edge_id.into();
         for (index, event) in events.into_iter().enumerate() {
@@ -195,7 +226,10 @@ impl Buffer {
                         time_rule::bucketed(event.occurred_at, message.published_at);
                     event.occurred_at = occurred_at;
                     if self.erased.covers(&event) {
-                        fates.erased += u64::from(!is_closed);
+                        if !is_closed {
+                            fates.erased += 1;
+                            self.batch.gaps.push(Gap::erased(&edge_id, boot_epoch, edge_seq));
+                        }
                         continue;
                     }
                     self.batch.activity.note(&event);
@@ -209,11 +243,15 @@ impl Buffer {
                 Err(_) if is_closed => {}
                 Err(reason) => {
                     fates.dead_lettered += 1;
+                    let payload = letter::alone(&message.payload, index, edge_seq);
+                    let (subject, at) = (letter::subject_of(&payload), message.published_at);
+                    self.batch.gaps.push(Gap::dead_letter(&edge_id, boot_epoch, edge_seq, subject, at));
                     self.batch.dead_letters.push(DeadLetter {
                         sequence: message.sequence,
                         event: Some(index),
                         reason: format!("event {index} with sequence {edge_seq}: {reason}"),
-                        payload: message.payload.clone(),
+                        published_at: message.published_at,
+                        payload,
                     });
                 }
             }
@@ -277,7 +315,9 @@ mod tests {
             batch.dead_letters[0].reason,
             "event 1 with sequence 2: field status_code is missing or out of bounds"
         );
-        assert_eq!(batch.dead_letters[0].payload, bad.encode_to_vec());
+        bad.events.remove(0);
+        let alone = pb::RequestEventBatch { first_seq: 2, lost: Vec::new(), ..bad };
+        assert_eq!(pb::RequestEventBatch::decode(batch.dead_letters[0].payload.clone()), Ok(alone));
     }
 
     #[test]

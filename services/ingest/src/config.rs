@@ -5,28 +5,35 @@ use std::net::SocketAddr;
 use clap::Parser;
 use secrecy::SecretString;
 
+use crate::command::Command;
+
 /// Moves request events from NATS JetStream to ClickHouse, each exactly once.
 #[derive(Debug, Clone, Parser)]
 #[command(version)]
 pub struct Config {
     /// NATS server with JetStream, 2.11 or newer.
-    #[arg(long, env = "KEYMETER_INGEST_NATS_URL", default_value = "nats://127.0.0.1:4222")]
+    #[arg(long, global = true, env = "KEYMETER_INGEST_NATS_URL", default_value = "nats://127.0.0.1:4222")]
     pub nats_url: String,
 
     /// ClickHouse over HTTP, 26.3 or newer.
-    #[arg(long, env = "KEYMETER_INGEST_CLICKHOUSE_URL", default_value = "http://127.0.0.1:8123")]
+    #[arg(
+        long,
+        global = true,
+        env = "KEYMETER_INGEST_CLICKHOUSE_URL",
+        default_value = "http://127.0.0.1:8123"
+    )]
     pub clickhouse_url: String,
 
     /// ClickHouse user that may create and write the database `keymeter`; none for the default user.
-    #[arg(long, env = "KEYMETER_INGEST_CLICKHOUSE_USER")]
+    #[arg(long, global = true, env = "KEYMETER_INGEST_CLICKHOUSE_USER")]
     pub clickhouse_user: Option<String>,
 
     /// Its password.
-    #[arg(long, env = "KEYMETER_INGEST_CLICKHOUSE_PASSWORD", hide_env_values = true)]
+    #[arg(long, global = true, env = "KEYMETER_INGEST_CLICKHOUSE_PASSWORD", hide_env_values = true)]
     pub clickhouse_password: Option<SecretString>,
 
     /// Shards to ingest, numbered from 0; the same number as at every edge.
-    #[arg(long, env = "KEYMETER_INGEST_SHARDS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    #[arg(long, global = true, env = "KEYMETER_INGEST_SHARDS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub shards: u16,
 
     /// Most bytes of each shard's stream; a full one refuses events, which then wait in the edges' spools. All
@@ -37,4 +44,8 @@ pub struct Config {
     /// Where health and metrics are served.
     #[arg(long, env = "KEYMETER_INGEST_HEALTH_ADDR", default_value = "127.0.0.1:9103")]
     pub health_addr: SocketAddr,
+
+    /// What to do instead of ingesting.
+    #[command(subcommand)]
+    pub command: Option<Command>,
 }

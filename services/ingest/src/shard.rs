@@ -163,7 +163,11 @@ impl<'a, W: World> Worker<'a, W> {
             let wait = world.sleep_until(due.unwrap_or(self.next_tick));
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return self.release().await,
+                () = shutdown.cancelled() => {
+                    // What was read and not written is read again.
+                    self.lease.release().await;
+                    return Ok(());
+                }
                 _ = self.connections.changed() => return Err(Trouble::Nats("the connection was made anew".into())),
                 () = world.sleep_until(self.next_tick) => self.tick().await?,
                 _ = self.erasures.changed() => self.obey().await?,
@@ -186,6 +190,10 @@ impl<'a, W: World> Worker<'a, W> {
             tracing::info!(self.shard, rows, "deleted what was erased");
             self.services.metrics.erased(self.shard, rows);
         }
+        let letters = self.lease.hold(self.services.world.erase_letters(self.shard, &erased)).await??;
+        if letters > 0 {
+            tracing::info!(self.shard, letters, "removed dead letters of what was erased");
+        }
         Ok(())
     }
 
@@ -197,6 +205,9 @@ impl<'a, W: World> Worker<'a, W> {
         let incarnation = &record.cursor.incarnation;
         let letters = world.publish_dead_letters(self.shard, incarnation, &batch.dead_letters);
         self.lease.hold(letters).await??;
+        if !batch.gaps.is_empty() {
+            self.lease.hold(world.note_gaps(self.shard, &batch.gaps)).await??;
+        }
         let closed_through_ms = self.insert(&mut batch).await?;
         self.lease.hold(world.publish_activity(&batch.activity)).await??;
         let cursor = Cursor { sequence: batch.last_sequence, ..record.cursor };
@@ -297,15 +308,6 @@ impl<'a, W: World> Worker<'a, W> {
         metrics.stream_bytes(self.shard, stream.bytes);
         if stream.bytes > stream_bytes_max / 100 * FULL_PERCENT {
             world.purge(self.shard, self.lease.record().cursor.sequence).await?;
-        }
-        Ok(())
-    }
-
-    /// Lets the shard go, so that another process need not wait. What was read and not written is read again.
-    async fn release(mut self) -> Result<(), Trouble> {
-        let record = Record { owner: String::new(), ..self.lease.record().clone() };
-        if let Err(trouble) = self.lease.write(record).await {
-            tracing::info!(self.shard, reason = %trouble, "could not let the shard go");
         }
         Ok(())
     }

@@ -16,6 +16,8 @@ use crate::{
     watermark::Standing,
 };
 
+mod gaps;
+
 /// How long a statement may take; reading back a whole shard after NATS has lost its record is the longest.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a small question may take.
@@ -176,8 +178,14 @@ impl Store {
         if ids.is_empty() {
             return Ok(0);
         }
-        let sql = "select distinct toString(workspace_id) from keymeter.request_events
-                   where workspace_id in (select toUUID(arrayJoin({ids:Array(String)}))) and shard = {shard:UInt16}";
+        let sql = "
+            select distinct toString(workspace_id) from (
+                select workspace_id, shard from keymeter.request_events
+                where workspace_id in (select toUUID(arrayJoin({ids:Array(String)})))
+                union all
+                select workspace_id, shard from keymeter.gaps
+                where workspace_id in (select toUUID(arrayJoin({ids:Array(String)})))
+            ) where shard = {shard:UInt16}";
         let present =
             self.client.query_raw(sql).param("ids", ids).param("shard", shard).fetch_all::<String>();
         let present = tokio::time::timeout(STATEMENT_TIMEOUT, present).await;
@@ -186,6 +194,7 @@ impl Store {
         for (workspace_id, up_to) in erased.iter() {
             let id = workspace_id.as_uuid().to_string();
             if present.contains(&id) {
+                self.erase_gaps(shard, &id, up_to).await?;
                 rows += self.erase_one(shard, &id, up_to).await?;
             }
         }
@@ -202,6 +211,8 @@ impl Store {
         let count = ask(format!("select count() from keymeter.request_events where {those}"));
         let rows: u64 = question(count.fetch_one()).await?;
         if rows > 0 {
+            let note = ask(format!("{} {those} {}", gaps::NOTE_ERASED.0, gaps::NOTE_ERASED.1));
+            statement(note).await?;
             let delete = ask(format!("alter table keymeter.request_events delete where {those}"));
             statement(delete.with_setting("mutations_sync", "1")).await?;
         }

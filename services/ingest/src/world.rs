@@ -1,7 +1,10 @@
 //! Everything that a worker asks of the outside, in the words of PROTOCOL.md: NATS, ClickHouse, the clock. The
 //! protocol (`shard`, `takeover`, `lease`, `batch`) knows nothing else, so that a model can stand in for all of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -11,9 +14,12 @@ use crate::{
     batch::{DeadLetter, Message, Row},
     bus::{self, Bus, StreamState},
     erasures::Erased,
+    gaps::Gap,
     intervals::Intervals,
+    letters,
     native::{self, Common},
     record::Record,
+    restore::Identity,
     store::{Found, Store},
     trouble::Trouble,
     watermark::Standing,
@@ -116,6 +122,26 @@ pub trait World: Clone + Send + Sync + 'static {
 
     /// Deletes the rows of a shard that were erased, and says how many there were.
     fn erase(&self, shard: u16, erased: &Erased) -> impl Future<Output = Answer<u64>> + Send;
+
+    /// Removes the dead letters of a shard that name erased workspaces, and says how many there were.
+    fn erase_letters(&self, shard: u16, erased: &Erased) -> impl Future<Output = Answer<u64>> + Send;
+
+    /// Notes closed sequences that have no row.
+    fn note_gaps(&self, shard: u16, gaps: &[Gap]) -> impl Future<Output = Answer<()>> + Send;
+
+    /// Forgets those of `settled` that were noted, since they have a row now.
+    fn forget_gaps(
+        &self,
+        shard: u16,
+        settled: &BTreeSet<Identity>,
+    ) -> impl Future<Output = Answer<()>> + Send;
+
+    /// Those of `asked` that have a row.
+    fn present(
+        &self,
+        shard: u16,
+        asked: &BTreeSet<Identity>,
+    ) -> impl Future<Output = Answer<Vec<Identity>>> + Send;
 
     /// What was said last of how far a shard is complete.
     fn standing(&self, shard: u16) -> impl Future<Output = Answer<Option<Standing>>> + Send;
@@ -244,6 +270,22 @@ impl World for Servers {
 
     async fn erase(&self, shard: u16, erased: &Erased) -> Answer<u64> {
         Ok(self.store.erase(shard, erased).await?)
+    }
+
+    async fn erase_letters(&self, shard: u16, erased: &Erased) -> Answer<u64> {
+        letters::erase(self.bus.jetstream(), shard, erased).await.map_err(Trouble::nats)
+    }
+
+    async fn note_gaps(&self, shard: u16, gaps: &[Gap]) -> Answer<()> {
+        Ok(self.store.note_gaps(shard, gaps).await?)
+    }
+
+    async fn forget_gaps(&self, shard: u16, settled: &BTreeSet<Identity>) -> Answer<()> {
+        Ok(self.store.forget_gaps(shard, settled).await?)
+    }
+
+    async fn present(&self, shard: u16, asked: &BTreeSet<Identity>) -> Answer<Vec<Identity>> {
+        Ok(self.store.present(shard, asked).await?)
     }
 
     async fn standing(&self, shard: u16) -> Answer<Option<Standing>> {

@@ -9,6 +9,7 @@ mod chaos;
 mod clock;
 mod edges;
 mod model;
+mod operator;
 mod run;
 mod servers;
 

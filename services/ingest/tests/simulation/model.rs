@@ -64,6 +64,8 @@ impl Disk {
 pub(crate) struct ClickHouse {
     /// `ingested_at` of each row that an event has, in milliseconds.
     pub(crate) rows: BTreeMap<Identity, Vec<i64>>,
+    /// Closed sequences that are noted to have no row.
+    pub(crate) gaps: BTreeSet<Identity>,
     pub(crate) fence: u32,
     /// Running inserts by number, with the epoch of each.
     pub(crate) running: BTreeMap<u64, u32>,

@@ -1,7 +1,7 @@
 //! One run from its seed, what must be so after it, and the runs that tests make.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,6 +15,7 @@ use crate::{
     clock::Clock,
     edges::{Edge, Kind, Truth},
     model::{ClickHouse, Disk, Identity},
+    operator,
     servers::{Bug, Servers, Shared},
 };
 
@@ -44,6 +45,8 @@ fn simulate(seed: u64, bug: Option<Bug>) -> Result<Figures, String> {
         clickhouse_is_up: true,
         is_lossy: true,
         letters: 0,
+        deleted: BTreeSet::new(),
+        published: Vec::new(),
         bug,
         inserts: 0,
         takeovers: 0,
@@ -71,6 +74,13 @@ async fn live(servers: Servers, truth: Truth) -> Result<(), String> {
         let _ = keep.send(processes.await);
     });
     let mut ends = Vec::new();
+    let (tell, end) = oneshot::channel();
+    let operator = operator::work(servers.clone(), Metrics::new(), CHAOS);
+    servers.clock.spawn(async move {
+        operator.await;
+        let _ = tell.send(Ok(()));
+    });
+    ends.push(end);
     for number in 0..EDGES {
         let (tell, end) = oneshot::channel();
         let edge = Edge::new(number, servers.clone(), truth.clone());
@@ -82,7 +92,7 @@ async fn live(servers: Servers, truth: Truth) -> Result<(), String> {
     let late = servers.clock.clone();
     let delivered = async {
         for end in ends {
-            end.await.map_err(|_| "an edge is gone".to_owned())??;
+            end.await.map_err(|_| "an edge or the operator is gone".to_owned())??;
         }
         drop(kept.await);
         Ok(())
@@ -104,6 +114,12 @@ fn check(truth: &BTreeMap<Identity, Kind>, shared: &Shared) -> Result<(), String
     }
     if let Some(identity) = shared.clickhouse.rows.keys().find(|identity| !truth.contains_key(identity)) {
         return Err(format!("{identity:?} was never numbered and has a row"));
+    }
+    let gap_of = |identity| shared.clickhouse.gaps.contains(identity);
+    if let Some((identity, kind)) =
+        truth.iter().find(|(identity, kind)| gap_of(identity) == (**kind == Kind::Good))
+    {
+        return Err(format!("{identity:?} is {kind:?}, and {} noted as a gap", gap_of(identity)));
     }
     let bad = truth.values().filter(|kind| **kind == Kind::Bad).count() as u64;
     if shared.letters < bad {
@@ -167,8 +183,15 @@ fn every_seed_is_exact_3() {
 
 #[test]
 fn bugs_that_are_put_in_are_found() {
-    let bugs =
-        [Bug::NoFence, Bug::NoWait, Bug::NoReadBack, Bug::SameStream, Bug::EarlyCommit, Bug::LateCommit];
+    let bugs = [
+        Bug::NoFence,
+        Bug::NoWait,
+        Bug::NoReadBack,
+        Bug::SameStream,
+        Bug::EarlyCommit,
+        Bug::LateCommit,
+        Bug::NoLook,
+    ];
     for bug in bugs {
         let found = (0..5_000).find(|seed| simulate(*seed, Some(bug)).is_err());
         assert!(found.is_some(), "{bug:?} was not found");

@@ -2,19 +2,22 @@
 //! by itself once it is sent, whatever becomes of who sent it.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use ingest::{
     activity::Activity,
     batch::{DeadLetter, Message, Row},
     bus::StreamState,
     erasures::Erased,
+    gaps::Gap,
     intervals::Intervals,
     native::Common,
     record::Record,
+    restore,
     store::Found,
     trouble::Trouble,
     watermark::Standing,
@@ -26,7 +29,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     chance::Chance,
     clock::Clock,
-    model::{ClickHouse, Disk, edge_number},
+    model::{ClickHouse, Disk, Identity, edge_number},
 };
 
 /// A bug that is put in on purpose: the simulator must see it.
@@ -44,6 +47,8 @@ pub(crate) enum Bug {
     EarlyCommit,
     /// What a worker that is no more has sent late replaces what edges were told since.
     LateCommit,
+    /// Events are restored without looking whether they have a row.
+    NoLook,
 }
 
 /// What all processes share.
@@ -58,6 +63,10 @@ pub(crate) struct Shared {
     /// Requests may be lost, and answers.
     pub(crate) is_lossy: bool,
     pub(crate) letters: u64,
+    /// Rows that were deleted by hand and are not restored yet.
+    pub(crate) deleted: BTreeSet<Identity>,
+    /// Everything that was ever in the stream.
+    pub(crate) published: Vec<(OffsetDateTime, Bytes)>,
     pub(crate) bug: Option<Bug>,
     pub(crate) inserts: u64,
     pub(crate) takeovers: u64,
@@ -384,6 +393,55 @@ impl World for Seen {
 
     async fn erase(&self, _: u16, _: &Erased) -> Result<u64, Trouble> {
         Ok(0)
+    }
+
+    async fn erase_letters(&self, _: u16, _: &Erased) -> Result<u64, Trouble> {
+        Ok(0)
+    }
+
+    async fn note_gaps(&self, _: u16, gaps: &[Gap]) -> Result<(), Trouble> {
+        let noted: Vec<_> = gaps
+            .iter()
+            .flat_map(|gap| {
+                let (first, last) = gap.interval;
+                (first..=last).map(|seq| (edge_number(&gap.edge_id), gap.boot_epoch, seq))
+            })
+            .collect();
+        self.at_once(Server::ClickHouse, move |shared| {
+            shared.clickhouse.gaps.extend(noted);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn forget_gaps(&self, _: u16, settled: &BTreeSet<restore::Identity>) -> Result<(), Trouble> {
+        let settled: Vec<_> =
+            settled.iter().map(|(edge, boot, seq)| (edge_number(edge), *boot, *seq)).collect();
+        self.at_once(Server::ClickHouse, move |shared| {
+            settled.iter().for_each(|identity| {
+                shared.clickhouse.gaps.remove(identity);
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn present(
+        &self,
+        _: u16,
+        asked: &BTreeSet<restore::Identity>,
+    ) -> Result<Vec<restore::Identity>, Trouble> {
+        if self.bug() == Some(Bug::NoLook) {
+            return Ok(Vec::new());
+        }
+        let asked = asked.clone();
+        self.at_once(Server::ClickHouse, move |shared| {
+            let rows = &shared.clickhouse.rows;
+            let is_there =
+                |(edge, boot, seq): &restore::Identity| rows.contains_key(&(edge_number(edge), *boot, *seq));
+            Ok(asked.into_iter().filter(is_there).collect())
+        })
+        .await
     }
 
     async fn standing(&self, _: u16) -> Result<Option<Standing>, Trouble> {
