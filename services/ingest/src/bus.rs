@@ -10,6 +10,7 @@ use async_nats::{
     jetstream::{
         self, Context,
         consumer::{AckPolicy, DeliverPolicy, pull},
+        context::KeyValueErrorKind,
         kv::{self, Operation, UpdateErrorKind},
         stream::{Config as StreamConfig, DiscardPolicy},
     },
@@ -175,6 +176,18 @@ impl Bus {
         Ok((value.map(read).transpose()?, revision))
     }
 
+    /// A shard's record; `None` also if no ingest ever ran.
+    ///
+    /// # Errors
+    /// If NATS is away or the record is none that this version can read.
+    pub async fn existing_record(&self, shard: u16) -> anyhow::Result<Option<Record>> {
+        match self.jetstream.get_key_value(nats::SHARDS_BUCKET).await {
+            Ok(_) => Ok(self.record(shard).await?.0),
+            Err(error) if error.kind() == KeyValueErrorKind::GetBucket => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Changes a shard's record, unless it was changed since `revision`, and says the new revision.
     ///
     /// # Errors
@@ -305,6 +318,16 @@ impl Bus {
     pub async fn stream_state(&self, shard: u16) -> anyhow::Result<StreamState> {
         let stream = self.jetstream.get_stream(nats::request_events_stream(shard)).await?;
         state(stream.cached_info())
+    }
+
+    /// The first and the last sequence that the stream of `shard` holds; `(0, 0)` if it is empty.
+    ///
+    /// # Errors
+    /// If NATS is away.
+    pub async fn held(&self, shard: u16) -> anyhow::Result<(u64, u64)> {
+        let stream = self.jetstream.get_stream(nats::request_events_stream(shard)).await?;
+        let state = &stream.cached_info().state;
+        Ok(if state.messages == 0 { (0, 0) } else { (state.first_sequence, state.last_sequence) })
     }
 
     /// Removes the messages of `shard` up to and with `sequence`.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     Services,
+    audit::report,
     bus::Bus,
     config::Config,
     dead_letters,
@@ -37,6 +38,8 @@ pub enum Command {
     /// Look at what could not be read, count what can be read by now, remove the rest
     #[command(subcommand)]
     DeadLetters(dead_letters::Action),
+    /// Hold what the streams hold against the rows and the totals, and print what differs; 1 if anything does
+    Audit(report::Arguments),
 }
 
 impl Command {
@@ -47,6 +50,7 @@ impl Command {
     pub async fn run(self, config: &Config) -> anyhow::Result<()> {
         match self {
             Self::DeadLetters(action) => dead_letters::run(config, action).await,
+            Self::Audit(asked) => report::run(config, &asked).await,
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub mod activity;
+pub mod audit;
 pub mod batch;
 pub mod bus;
 pub mod command;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::Pin,
     time::{Duration, Instant},
 };
 
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Services,
+    audit::{self, Findings, Repaired, Said},
     batch::{Batch, Buffer},
     erasures::Erasures,
     intervals::Intervals,
@@ -29,6 +31,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(1);
 /// A stream is looked at, and purged if need be, once in so many ticks.
 const PURGE_TICKS: u64 = 5;
+/// Rows are held against what is closed once in so many ticks, the first time right after the takeover.
+const AUDIT_TICKS: u64 = 30;
 /// How full a stream may get before what is closed is removed, in percent of its limit.
 const FULL_PERCENT: u64 = 60;
 
@@ -111,7 +115,11 @@ struct Worker<'a, W: World> {
     said: Option<Standing>,
     ticks: u64,
     next_tick: Instant,
+    /// One that looks beside the work.
+    audit: Option<Audit<'a>>,
 }
+
+type Audit<'a> = Pin<Box<dyn Future<Output = Result<Findings, Trouble>> + Send + 'a>>;
 
 impl<'a, W: World> Worker<'a, W> {
     async fn start(
@@ -137,6 +145,7 @@ impl<'a, W: World> Worker<'a, W> {
             watermark: Watermark::new(said.clone().unwrap_or_else(|| nothing.clone())),
             said,
             ticks: 0,
+            audit: None,
             next_tick: services.world.instant() + TICK,
         };
         if worker.said.is_none() {
@@ -171,6 +180,10 @@ impl<'a, W: World> Worker<'a, W> {
                 _ = self.connections.changed() => return Err(Trouble::Nats("the connection was made anew".into())),
                 () = world.sleep_until(self.next_tick) => self.tick().await?,
                 _ = self.erasures.changed() => self.obey().await?,
+                found = async { self.audit.as_mut().expect("there is one").await }, if self.audit.is_some() => {
+                    self.audit = None;
+                    self.settle(found).await?;
+                }
                 // Before the wait: what is there already goes into the same insert.
                 message = self.reader.next(), if !self.buffer.is_full() => {
                     self.buffer.push(message?, world.instant());
@@ -193,6 +206,7 @@ impl<'a, W: World> Worker<'a, W> {
         let letters = self.lease.hold(self.services.world.erase_letters(self.shard, &erased)).await??;
         if letters > 0 {
             tracing::info!(self.shard, letters, "removed dead letters of what was erased");
+            self.services.metrics.letters_erased(self.shard, letters);
         }
         Ok(())
     }
@@ -269,6 +283,10 @@ impl<'a, W: World> Worker<'a, W> {
         self.advance_watermark().await?;
         self.next_tick = self.services.world.instant() + TICK;
         self.ticks += 1;
+        if self.ticks % AUDIT_TICKS == 1 && self.audit.is_none() {
+            let (world, shard, record) = (&self.services.world, self.shard, self.lease.record().clone());
+            self.audit = Some(Box::pin(async move { world.audit(shard, &record).await }));
+        }
         if self.ticks.is_multiple_of(PURGE_TICKS) {
             self.purge().await?;
         }
@@ -302,7 +320,38 @@ impl<'a, W: World> Worker<'a, W> {
         Ok(())
     }
 
-    async fn purge(&self) -> Result<(), Trouble> {
+    /// Repairs what an audit has found. One that could not look is no trouble: the next one will.
+    async fn settle(&mut self, found: Result<Findings, Trouble>) -> Result<(), Trouble> {
+        let Services { world, metrics, .. } = self.services;
+        let findings = match found {
+            Ok(findings) if findings.is_empty() => {
+                metrics.audited(self.shard, "clean");
+                return Ok(());
+            }
+            Ok(findings) => findings,
+            Err(reason) => {
+                metrics.audited(self.shard, "failed");
+                tracing::warn!(self.shard, %reason, "could not audit");
+                return Ok(());
+            }
+        };
+        let (missing, doubled) = (Said(&findings.missing).to_string(), Said(&findings.doubled).to_string());
+        tracing::warn!(self.shard, missing, doubled, "the audit found rows that are missing or doubled");
+        let erased = self.erasures.borrow().erased.clone();
+        let inserts = &mut self.inserts;
+        let next = || {
+            *inserts += 1;
+            *inserts
+        };
+        let repaired = audit::repair(world, &mut self.lease, self.shard, &erased, &findings, next).await?;
+        let Repaired { restored, gone, single } = repaired;
+        tracing::warn!(self.shard, restored, gone, single, "repaired what the audit found");
+        metrics.audited(self.shard, "found");
+        metrics.repaired(self.shard, &findings, repaired);
+        Ok(())
+    }
+
+    async fn purge(&mut self) -> Result<(), Trouble> {
         let Services { world, metrics, stream_bytes_max, .. } = self.services;
         let stream = world.stream_state(self.shard).await?;
         metrics.stream_bytes(self.shard, stream.bytes);

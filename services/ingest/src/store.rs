@@ -16,7 +16,10 @@ use crate::{
     watermark::Standing,
 };
 
+mod audit;
 mod gaps;
+
+pub use audit::HourCount;
 
 /// How long a statement may take; reading back a whole shard after NATS has lost its record is the longest.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -49,6 +52,16 @@ pub enum StoreError {
     /// Everything else; whether anything was written is unknown.
     #[error("clickhouse: {0}")]
     Unknown(String),
+}
+
+impl StoreError {
+    /// What an insert ended with.
+    fn fenced(self) -> Self {
+        match self {
+            Self::Unknown(text) if text.contains(VIOLATED_CONSTRAINT) => Self::Fenced,
+            error => error,
+        }
+    }
 }
 
 /// Sequences in ClickHouse, of one boot of an edge, without a gap.
@@ -233,10 +246,7 @@ impl Store {
             Ok(()) => insert.end().await,
             Err(error) => Err(error),
         };
-        sent.map_err(|error| match unknown(error) {
-            StoreError::Unknown(text) if text.contains(VIOLATED_CONSTRAINT) => StoreError::Fenced,
-            error => error,
-        })
+        sent.map_err(|error| unknown(error).fenced())
     }
 
     /// What was said last of how far `shard` is complete.

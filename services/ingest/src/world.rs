@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::{
     activity::Activity,
+    audit::{self, Findings},
     batch::{DeadLetter, Message, Row},
     bus::{self, Bus, StreamState},
     erasures::Erased,
@@ -143,6 +144,18 @@ pub trait World: Clone + Send + Sync + 'static {
         asked: &BTreeSet<Identity>,
     ) -> impl Future<Output = Answer<Vec<Identity>>> + Send;
 
+    /// Looks for rows that are missing or doubled, given a record that is no newer than the question.
+    fn audit(&self, shard: u16, record: &Record) -> impl Future<Output = Answer<Findings>> + Send;
+
+    /// Makes one row of each of `doubled`, as the `number`th insert of its epoch, and says how many were doubled
+    /// indeed. [`Trouble::Lost`] if a newer epoch has the shard.
+    fn make_single(
+        &self,
+        doubled: &BTreeSet<Identity>,
+        common: Common,
+        number: u64,
+    ) -> impl Future<Output = Answer<u64>> + Send;
+
     /// What was said last of how far a shard is complete.
     fn standing(&self, shard: u16) -> impl Future<Output = Answer<Option<Standing>>> + Send;
 
@@ -264,8 +277,7 @@ impl World for Servers {
     }
 
     async fn insert(&self, rows: Vec<Row>, common: Common, number: u64) -> Answer<()> {
-        let query_id = format!("ingest-{}-{}-{number}", common.shard, common.writer_epoch);
-        Ok(self.store.insert(native::encode(rows, common), &query_id).await?)
+        Ok(self.store.insert(native::encode(rows, common), &insert_id(common, number)).await?)
     }
 
     async fn erase(&self, shard: u16, erased: &Erased) -> Answer<u64> {
@@ -288,6 +300,14 @@ impl World for Servers {
         Ok(self.store.present(shard, asked).await?)
     }
 
+    async fn audit(&self, shard: u16, record: &Record) -> Answer<Findings> {
+        audit::find(&self.store, &self.bus, shard, record, self.now()).await
+    }
+
+    async fn make_single(&self, doubled: &BTreeSet<Identity>, common: Common, number: u64) -> Answer<u64> {
+        Ok(self.store.make_single(doubled, common, &insert_id(common, number)).await?)
+    }
+
     async fn standing(&self, shard: u16) -> Answer<Option<Standing>> {
         Ok(self.store.standing(shard).await?)
     }
@@ -295,4 +315,9 @@ impl World for Servers {
     async fn set_standing(&self, shard: u16, standing: &Standing) -> Answer<()> {
         Ok(self.store.set_standing(shard, standing).await?)
     }
+}
+
+/// What a takeover knows an insert by.
+fn insert_id(common: Common, number: u64) -> String {
+    format!("ingest-{}-{}-{number}", common.shard, common.writer_epoch)
 }

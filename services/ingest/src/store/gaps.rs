@@ -20,7 +20,7 @@ pub(super) const NOTE_ERASED: (&str, &str) = (
 );
 
 /// Those of the asked identities that this condition is about.
-const THOSE: &str = "shard = {shard:UInt16} and (toString(edge_id), boot_epoch, edge_seq) in (
+pub(super) const THOSE: &str = "shard = {shard:UInt16} and (toString(edge_id), boot_epoch, edge_seq) in (
     select edge, boot, seq from (select 1)
     array join {edges:Array(String)} as edge, {boots:Array(UInt32)} as boot, {seqs:Array(UInt64)} as seq)";
 

@@ -10,14 +10,17 @@ use std::{
 use bytes::Bytes;
 use ingest::{
     activity::Activity,
+    audit::Findings,
     batch::{DeadLetter, Message, Row},
     bus::StreamState,
+    decode::decode,
     erasures::Erased,
     gaps::Gap,
     intervals::Intervals,
+    letter,
     native::Common,
     record::Record,
-    restore,
+    restore::{self, Published},
     store::Found,
     trouble::Trouble,
     watermark::Standing,
@@ -27,6 +30,7 @@ use time::OffsetDateTime;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
+    SHARD,
     chance::Chance,
     clock::Clock,
     model::{ClickHouse, Disk, Identity, edge_number},
@@ -70,6 +74,34 @@ pub(crate) struct Shared {
     pub(crate) bug: Option<Bug>,
     pub(crate) inserts: u64,
     pub(crate) takeovers: u64,
+}
+
+impl Shared {
+    /// What is closed and has neither a row nor a gap, with what the stream holds of it.
+    fn audit(&self, record: &Record) -> Findings {
+        let mut findings = Findings::default();
+        for (edge_id, boot, closed) in record.closed.iter() {
+            for seq in closed.iter().flat_map(|(first, last)| first..=last) {
+                let identity = (edge_number(edge_id), boot, seq);
+                let is_known =
+                    self.clickhouse.rows.contains_key(&identity) || self.clickhouse.gaps.contains(&identity);
+                if !is_known {
+                    findings.missing.insert((edge_id.to_owned(), boot, seq));
+                }
+            }
+        }
+        let held = self.disk.after(0, usize::MAX);
+        for (_, at, payload) in held.into_iter().filter(|(sequence, ..)| *sequence <= record.cursor.sequence)
+        {
+            let Ok(decoded) = decode(payload.clone(), SHARD) else { continue };
+            for (index, seq) in (decoded.first_seq..).take(decoded.events.len()).enumerate() {
+                if findings.missing.contains(&(decoded.edge_id.clone(), decoded.boot_epoch, seq)) {
+                    findings.published.push(Published { at, payload: letter::alone(&payload, index, seq) });
+                }
+            }
+        }
+        findings
+    }
 }
 
 #[derive(Clone)]
@@ -442,6 +474,15 @@ impl World for Seen {
             Ok(asked.into_iter().filter(is_there).collect())
         })
         .await
+    }
+
+    async fn audit(&self, _: u16, record: &Record) -> Result<Findings, Trouble> {
+        let record = record.clone();
+        self.at_once(Server::ClickHouse, move |shared| Ok(shared.audit(&record))).await
+    }
+
+    async fn make_single(&self, _: &BTreeSet<restore::Identity>, _: Common, _: u64) -> Result<u64, Trouble> {
+        Err(Trouble::ClickHouse("a doubled row is what a run must never come to".into()))
     }
 
     async fn standing(&self, _: u16) -> Result<Option<Standing>, Trouble> {
