@@ -53,6 +53,8 @@ pub struct Row {
     pub boot_epoch: u32,
     /// Its number.
     pub edge_seq: u64,
+    /// The bytes of the fields that this version does not know, for one that does.
+    pub unknown_fields: Bytes,
 }
 
 /// Bytes that could not be read, for the dead letters.
@@ -201,7 +203,7 @@ impl Buffer {
     }
 
     fn take(&mut self, message: &Message, decoded: decode::Decoded) {
-        let decode::Decoded { edge_id, boot_epoch, first_seq, events, lost } = decoded;
+        let decode::Decoded { edge_id, boot_epoch, first_seq, events, mut unknown_fields, lost } = decoded;
         let before = self.closed.of(&edge_id, boot_epoch).cloned().unwrap_or_default();
         let count = events.len() as u64;
         let own = (count > 0).then(|| (first_seq, first_seq + (count - 1)));
@@ -237,7 +239,9 @@ impl Buffer {
                         fates.rows += 1;
                         fates.clock_skewed += u64::from(clock_skewed);
                         let edge_id = Arc::clone(&edge_id);
-                        self.batch.rows.push(Row { event, clock_skewed, edge_id, boot_epoch, edge_seq });
+                        let unknown_fields = unknown_fields.remove(&index).unwrap_or_default();
+                        let row = Row { event, clock_skewed, edge_id, boot_epoch, edge_seq, unknown_fields };
+                        self.batch.rows.push(row);
                     }
                 }
                 Err(_) if is_closed => {}

@@ -326,7 +326,8 @@ mod tests {
     #[case("24h", 86_400)]
     #[case("7d", 604_800)]
     fn since_is_a_while_ago_or_a_time(#[case] text: &str, #[case] seconds: i64) {
-        let ago = OffsetDateTime::now_utc() - since(text).unwrap();
+        let at = since(text).unwrap();
+        let ago = OffsetDateTime::now_utc() - at;
         assert!((seconds..seconds + 60).contains(&ago.whole_seconds()));
         assert_eq!(since("2026-11-22T15:00:00Z").unwrap().unix_timestamp(), 1_795_359_600);
         for wrong in ["", "h", "-3h", "3w", "yesterday", "9223372036854775807d"] {

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::batch::Row;
 
-const COLUMNS: usize = 32;
+const COLUMNS: usize = 33;
 const OUTCOME: &str = "Enum8('completed' = 1, 'failed' = 2, 'rate_limited' = 3)";
 const ORIGIN: &str = "Enum8('edge' = 1, 'upstream' = 2)";
 const TIME: &str = "DateTime64(3, 'UTC')";
@@ -73,6 +73,7 @@ fn columns(block: &mut Block<'_>, common: Common) {
     block.fixed("shard", "UInt16", |_| common.shard.to_le_bytes());
     block.fixed("edge_seq", "UInt64", |row| row.edge_seq.to_le_bytes());
     block.fixed("writer_epoch", "UInt32", |_| common.writer_epoch.to_le_bytes());
+    block.string("unknown_fields", |row| &row.unknown_fields);
 }
 
 /// A time in the milliseconds that a row keeps; what does not fit the column's years is cut to them.
@@ -137,10 +138,10 @@ impl<'a> Block<'a> {
         }
     }
 
-    fn string(&mut self, name: &str, value: impl Fn(&Row) -> &str) {
+    fn string<T: AsRef<[u8]> + ?Sized>(&mut self, name: &str, value: impl Fn(&Row) -> &T) {
         self.head(name, "String");
         for row in self.rows {
-            put_string(&mut self.out, value(row));
+            put_string(&mut self.out, value(row).as_ref());
         }
     }
 
@@ -165,21 +166,21 @@ impl<'a> Block<'a> {
         self.out.put_u64_le(VERSION);
         self.out.put_u64_le(INDEX_OF_4_BYTES | OWN_KEYS | NEW_DICTIONARY);
         self.out.put_u64_le(keys.len() as u64);
-        keys.iter().for_each(|key| put_string(&mut self.out, key));
+        keys.iter().for_each(|key| put_string(&mut self.out, key.as_bytes()));
         self.out.put_u64_le(self.rows.len() as u64);
         self.out.put_slice(&indexes);
     }
 
     fn head(&mut self, name: &str, kind: &str) {
         self.columns += 1;
-        put_string(&mut self.out, name);
-        put_string(&mut self.out, kind);
+        put_string(&mut self.out, name.as_bytes());
+        put_string(&mut self.out, kind.as_bytes());
     }
 }
 
-fn put_string(out: &mut BytesMut, text: &str) {
+fn put_string(out: &mut BytesMut, text: &[u8]) {
     put_varint(out, text.len());
-    out.put_slice(text.as_bytes());
+    out.put_slice(text);
 }
 
 fn put_varint(out: &mut BytesMut, mut value: usize) {

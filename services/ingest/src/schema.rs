@@ -26,6 +26,11 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, name: "watermarks", sql: include_str!("../migrations/0003_watermarks.sql") },
     Migration { version: 4, name: "limits", sql: include_str!("../migrations/0004_limits.sql") },
     Migration { version: 7, name: "gaps", sql: include_str!("../migrations/0007_gaps.sql") },
+    Migration {
+        version: 8,
+        name: "unknown_fields",
+        sql: include_str!("../migrations/0008_unknown_fields.sql"),
+    },
 ];
 
 impl Migration {
@@ -112,9 +117,9 @@ mod tests {
     fn a_newer_schema_is_refused_and_an_older_one_completed() {
         let versions =
             |applied: &[u32]| pending(applied).map(|rest| rest.map(|one| one.version).collect::<Vec<_>>());
-        assert_eq!(versions(&[]), Ok(vec![1, 2, 3, 4, 7]));
-        assert_eq!(versions(&[2, 1]), Ok(vec![3, 4, 7]));
-        assert_eq!(versions(&[1, 9]), Err(Refusal::NewerSchema { found: 9, known: 7 }));
+        assert_eq!(versions(&[]), Ok(vec![1, 2, 3, 4, 7, 8]));
+        assert_eq!(versions(&[2, 1]), Ok(vec![3, 4, 7, 8]));
+        assert_eq!(versions(&[1, 9]), Err(Refusal::NewerSchema { found: 9, known: 8 }));
         let message = versions(&[9]).unwrap_err().to_string();
         assert!(message.contains("install a newer ingest"), "{message}");
     }

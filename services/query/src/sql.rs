@@ -45,7 +45,7 @@ select
   toString(reason) as reason_name,
   toUnixTimestamp64Milli(min(from_at)) as from_ms,
   toUnixTimestamp64Milli(max(to_at)) as to_ms,
-  if(is_own, sum(last_seq - first_seq + 1), 0) as call_count
+  if(is_own, sum(toUInt64(last_seq - first_seq + 1)), 0) as call_count
 from (
 select *, workspace_id = {workspace_id:UUID} as is_own
 from keymeter.gaps final

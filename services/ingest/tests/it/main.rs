@@ -1,5 +1,7 @@
 //! Ingest as a process on a real NATS and a real ClickHouse engine.
 
+mod audit;
+mod bad_events;
 mod columns;
 mod crash;
 mod dead_letters;

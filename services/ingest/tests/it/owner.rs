@@ -24,6 +24,7 @@ fn rows(sequences: impl Iterator<Item = u64>) -> Vec<Row> {
         edge_id: Arc::from("edge_a"),
         boot_epoch: 1,
         edge_seq,
+        unknown_fields: Default::default(),
     };
     sequences.map(row).collect()
 }

@@ -3,6 +3,7 @@
 //! `KEYMETER_SEED=17 cargo nextest run -p ingest one_seed`.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod audit;
 #[path = "../it/support/chance.rs"]
 mod chance;
 mod chaos;
@@ -10,6 +11,7 @@ mod clock;
 mod edges;
 mod model;
 mod operator;
+mod reader;
 mod run;
 mod servers;
 

@@ -21,13 +21,15 @@ use crate::{
 };
 
 const MESSAGES_MAX: u64 = 4;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Restores now and then until `end`, and what was deleted until it is there again.
 pub(crate) async fn work(servers: Servers, metrics: Metrics, end: Duration) {
     let (services, _kept) = chaos::services(&servers, &metrics, "operator".into());
     let mut owed: Vec<Published> = Vec::new();
     while servers.clock.now() < end || !owed.is_empty() {
-        servers.delay(3_000).await;
+        servers.clock.sleep(PAUSE).await;
+        servers.delay(100).await;
         let (mut messages, deletes) = some_published(&servers);
         if deletes && servers.clock.now() < end {
             messages.iter().for_each(|message| delete_rows(&servers, &message.payload));

@@ -11,29 +11,28 @@ use bytes::Bytes;
 use ingest::{
     activity::Activity,
     audit::Findings,
-    batch::{DeadLetter, Message, Row},
+    batch::{DeadLetter, Row},
     bus::StreamState,
-    decode::decode,
     erasures::Erased,
     gaps::Gap,
     intervals::Intervals,
-    letter,
     native::Common,
     record::Record,
-    restore::{self, Published},
+    restore,
     store::Found,
     trouble::Trouble,
     watermark::Standing,
-    world::{Messages, World},
+    world::World,
 };
 use time::OffsetDateTime;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    SHARD,
+    audit::audit,
     chance::Chance,
     clock::Clock,
     model::{ClickHouse, Disk, Identity, edge_number},
+    reader::Reader,
 };
 
 /// A bug that is put in on purpose: the simulator must see it.
@@ -76,34 +75,6 @@ pub(crate) struct Shared {
     pub(crate) takeovers: u64,
 }
 
-impl Shared {
-    /// What is closed and has neither a row nor a gap, with what the stream holds of it.
-    fn audit(&self, record: &Record) -> Findings {
-        let mut findings = Findings::default();
-        for (edge_id, boot, closed) in record.closed.iter() {
-            for seq in closed.iter().flat_map(|(first, last)| first..=last) {
-                let identity = (edge_number(edge_id), boot, seq);
-                let is_known =
-                    self.clickhouse.rows.contains_key(&identity) || self.clickhouse.gaps.contains(&identity);
-                if !is_known {
-                    findings.missing.insert((edge_id.to_owned(), boot, seq));
-                }
-            }
-        }
-        let held = self.disk.after(0, usize::MAX);
-        for (_, at, payload) in held.into_iter().filter(|(sequence, ..)| *sequence <= record.cursor.sequence)
-        {
-            let Ok(decoded) = decode(payload.clone(), SHARD) else { continue };
-            for (index, seq) in (decoded.first_seq..).take(decoded.events.len()).enumerate() {
-                if findings.missing.contains(&(decoded.edge_id.clone(), decoded.boot_epoch, seq)) {
-                    findings.published.push(Published { at, payload: letter::alone(&payload, index, seq) });
-                }
-            }
-        }
-        findings
-    }
-}
-
 #[derive(Clone)]
 pub(crate) struct Servers {
     pub(crate) clock: Clock,
@@ -129,8 +100,6 @@ enum Server {
 
 /// The day on which simulated runs start.
 const START: OffsetDateTime = time::macros::datetime!(2026-11-22 00:00 UTC);
-/// Most messages that a reader has fetched and not handed out.
-const FETCH: usize = 8;
 
 impl Servers {
     /// A time up to so many milliseconds, now and then much longer.
@@ -196,7 +165,7 @@ impl Servers {
 }
 
 impl Seen {
-    async fn running(&self) {
+    pub(crate) async fn running(&self) {
         let mut runs = self.runs.clone();
         let _ = runs.wait_for(|runs| *runs).await;
     }
@@ -312,7 +281,7 @@ impl World for Seen {
 
     async fn read(&self, _: u16, sequence: u64) -> Result<Reader, Trouble> {
         self.at_once(Server::Nats, |_| Ok(())).await?;
-        Ok(Reader { seen: self.clone(), after: sequence, fetched: VecDeque::new() })
+        Ok(Reader::new(self.clone(), sequence))
     }
 
     async fn publish_dead_letters(&self, _: u16, _: &str, letters: &[DeadLetter]) -> Result<(), Trouble> {
@@ -478,7 +447,7 @@ impl World for Seen {
 
     async fn audit(&self, _: u16, record: &Record) -> Result<Findings, Trouble> {
         let record = record.clone();
-        self.at_once(Server::ClickHouse, move |shared| Ok(shared.audit(&record))).await
+        self.at_once(Server::ClickHouse, move |shared| Ok(audit(shared, &record))).await
     }
 
     async fn make_single(&self, _: &BTreeSet<restore::Identity>, _: Common, _: u64) -> Result<u64, Trouble> {
@@ -497,34 +466,4 @@ impl World for Seen {
 fn state(disk: &Disk) -> StreamState {
     let bytes = disk.messages.iter().map(|(_, payload)| payload.len() as u64).sum();
     StreamState { incarnation: disk.incarnation.to_string(), last_sequence: disk.last_sequence(), bytes }
-}
-
-/// Fetches some messages at a time and hands them out, even if the server has forgotten them meanwhile.
-pub(crate) struct Reader {
-    seen: Seen,
-    after: u64,
-    fetched: VecDeque<Message>,
-}
-
-impl Messages for Reader {
-    async fn next(&mut self) -> Result<Message, Trouble> {
-        while self.fetched.is_empty() {
-            let servers = &self.seen.servers;
-            let mut arrivals = servers.arrivals.subscribe();
-            let fresh = {
-                let shared = servers.shared.lock().unwrap();
-                if shared.nats_is_up { shared.disk.after(self.after, FETCH) } else { Vec::new() }
-            };
-            if fresh.is_empty() {
-                let _ = arrivals.changed().await;
-                servers.delay(30).await;
-                self.seen.running().await;
-            }
-            for (sequence, published_at, payload) in fresh {
-                self.after = sequence;
-                self.fetched.push_back(Message { sequence, published_at, payload });
-            }
-        }
-        Ok(self.fetched.pop_front().expect("one was fetched"))
-    }
 }
