@@ -2,7 +2,7 @@
 //! that are gone. What is there is asked of ClickHouse, not of the record. Needs the shard, so that nobody else
 //! writes meanwhile; PROTOCOL.md says why that is exact.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use bytes::Bytes;
 use time::OffsetDateTime;
@@ -12,6 +12,7 @@ use crate::{
     decode,
     erasures::Erased,
     lease::Lease,
+    letter,
     native::Common,
     record::{Closed, Record},
     trouble::Trouble,
@@ -95,27 +96,9 @@ async fn restore_chunk<W: World>(
     // It knows of the rows that are there and of nothing else that is closed.
     let mut buffer = Buffer::new(shard, closed);
     buffer.obey(erased.clone());
-    let mut outcomes = Vec::with_capacity(messages.len());
     let now = world.instant();
-    for (index, message) in messages.iter().enumerate() {
-        let before = buffer.fates();
-        let sequence = index as u64;
-        buffer.push(Message { sequence, published_at: message.at, payload: message.payload.clone() }, now);
-        let after = buffer.fates();
-        outcomes.push(Outcome {
-            counted: after.rows - before.rows,
-            known: after.duplicate - before.duplicate,
-            erased: after.erased - before.erased,
-            unreadable: None,
-        });
-    }
+    let outcomes = messages.iter().map(|message| push(&mut buffer, message, shard, now)).collect();
     let (mut batch, _) = buffer.drain(now);
-    for letter in &batch.dead_letters {
-        let at = usize::try_from(letter.sequence).unwrap_or(usize::MAX);
-        if let Some(outcome) = outcomes.get_mut(at) {
-            outcome.unreadable.get_or_insert_with(|| letter.reason.clone());
-        }
-    }
     let rows = std::mem::take(&mut batch.rows);
     let mut settled: BTreeSet<Identity> = there.into_iter().collect();
     settled.extend(rows.iter().map(|row| (row.edge_id.to_string(), row.boot_epoch, row.edge_seq)));
@@ -127,6 +110,31 @@ async fn restore_chunk<W: World>(
         lease.hold(world.forget_gaps(shard, &settled)).await??;
     }
     Ok(outcomes)
+}
+
+/// Takes in each event of a message that can be read by itself: of two copies of an event the one that cannot be read
+/// must not stand in the other's way.
+fn push(buffer: &mut Buffer, message: &Published, shard: u16, now: Instant) -> Outcome {
+    let mut outcome = Outcome::default();
+    let decoded = match decode::decode(message.payload.clone(), shard) {
+        Ok(decoded) => decoded,
+        Err(reason) => return Outcome { unreadable: Some(reason), ..outcome },
+    };
+    for (index, (seq, event)) in (decoded.first_seq..).zip(decoded.events).enumerate() {
+        if let Err(reason) = event {
+            let reason = format!("event {index} with sequence {seq}: {reason}");
+            outcome.unreadable.get_or_insert(reason);
+            continue;
+        }
+        let before = buffer.fates();
+        let payload = letter::alone(&message.payload, index, seq);
+        buffer.push(Message { sequence: 0, published_at: message.at, payload }, now);
+        let after = buffer.fates();
+        outcome.counted += after.rows - before.rows;
+        outcome.known += after.duplicate - before.duplicate;
+        outcome.erased += after.erased - before.erased;
+    }
+    outcome
 }
 
 /// Inserts the rows like any others: under an `ingested_at` later than every one before, closed once they are there.

@@ -49,3 +49,21 @@ pub async fn take<W: World>(
     services.metrics.took_over(shard, reason, rows_found);
     Ok(lease)
 }
+
+/// Does `work` that takes a shard for a moment, and drops it where it stands once the connection to NATS is made anew:
+/// a NATS that went back in time may give revisions out twice, so that a lease of before would look like the newest.
+///
+/// # Errors
+/// As `work`, and after a new connection; it can be done again.
+pub async fn in_one_connection<W: World, T, E: From<Trouble>>(
+    world: &W,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    // Before the work is begun, so that no later connection goes unnoticed.
+    let mut connections = world.connections();
+    tokio::select! {
+        biased;
+        _ = connections.changed() => Err(Trouble::Nats("the connection was made anew; try again".into()).into()),
+        done = work => done,
+    }
+}

@@ -23,6 +23,7 @@ use crate::{
     intervals::Intervals,
     store::{HourCount, Store},
     takeover, time_rule,
+    trouble::Trouble,
     world::Servers,
 };
 
@@ -141,8 +142,8 @@ async fn look(world: &Servers, shard: u16, erased: &Erased) -> anyhow::Result<(H
     let mut findings = super::find(store, bus, shard, &record, OffsetDateTime::now_utc()).await?;
     for ((edge_id, boot_epoch), expected) in &held.by_boot {
         let rows = store.sequences(shard, edge_id, *boot_epoch, 0).await?;
-        // What an older audit gave up may be in a stream again.
-        findings.add_missing(edge_id, *boot_epoch, &expected.without(&rows));
+        let gaps = store.gaps(shard, edge_id, *boot_epoch).await?;
+        findings.add_missing(edge_id, *boot_epoch, &expected.without(&rows).without(&gaps));
         let doubled = store.doubled(shard, edge_id, *boot_epoch).await?;
         findings
             .doubled
@@ -188,14 +189,18 @@ async fn repair(
 ) -> anyhow::Result<BTreeMap<u16, Repaired>> {
     let mut repaired = BTreeMap::new();
     for (shard, findings) in found {
-        let mut lease = takeover::take(*shard, "audit", services).await?;
-        let mut inserts = 0;
-        let next = || {
-            inserts += 1;
-            inserts
-        };
-        let done = super::repair(&services.world, &mut lease, *shard, erased, findings, next).await?;
-        lease.release().await;
+        let work = Box::pin(async {
+            let mut lease = takeover::take(*shard, "audit", services).await?;
+            let mut inserts = 0;
+            let next = || {
+                inserts += 1;
+                inserts
+            };
+            let done = super::repair(&services.world, &mut lease, *shard, erased, findings, next).await?;
+            lease.release().await;
+            Ok::<_, Trouble>(done)
+        });
+        let done = takeover::in_one_connection(&services.world, work).await?;
         repaired.insert(*shard, done);
     }
     Ok(repaired)

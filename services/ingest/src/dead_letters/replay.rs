@@ -53,7 +53,8 @@ pub(super) async fn run(config: &Config, asked: &Replay) -> anyhow::Result<()> {
     }
     let mut total = Total::default();
     for (shard, letters) in by_shard {
-        replay_shard(&services, shard, &letters, asked.json, &mut total, &mut progress).await?;
+        let work = Box::pin(replay_shard(&services, shard, &letters, asked.json, &mut total, &mut progress));
+        takeover::in_one_connection(&services.world, work).await?;
     }
     if !asked.json {
         let Total { counted, known, erased, unreadable } = total;

@@ -173,7 +173,8 @@ async fn a_replayed_event_is_counted_once_under_its_own_number() {
     stage.settle(&mut edges).await;
     let counted = "select count(), uniqExact(edge_seq), countIf(edge_seq = 3) from keymeter.request_events";
     assert_eq!(stage.clickhouse.query(counted).await, "24\t24\t1\n");
-    assert!(stage.command(&["audit"]).await.ok);
+    let audited = stage.command(&["audit"]).await;
+    assert!(audited.ok, "{audited:?}");
 }
 
 #[tokio::test]

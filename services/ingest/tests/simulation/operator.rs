@@ -44,15 +44,18 @@ pub(crate) async fn work(servers: Servers, metrics: Metrics, end: Duration) {
 }
 
 async fn restore_all(services: &Services<Seen>, messages: &[Published]) -> Result<(), Trouble> {
-    let mut lease = takeover::take(SHARD, "restore", services).await?;
-    let mut inserts = 0;
-    let next = || {
-        inserts += 1;
-        inserts
+    let restored = async {
+        let mut lease = takeover::take(SHARD, "restore", services).await?;
+        let mut inserts = 0;
+        let next = || {
+            inserts += 1;
+            inserts
+        };
+        restore(&services.world, &mut lease, SHARD, &Erased::default(), messages, next).await?;
+        lease.release().await;
+        Ok(())
     };
-    restore(&services.world, &mut lease, SHARD, &Erased::default(), messages, next).await?;
-    lease.release().await;
-    Ok(())
+    takeover::in_one_connection(&services.world, restored).await
 }
 
 fn some_published(servers: &Servers) -> (Vec<Published>, bool) {
