@@ -1,34 +1,94 @@
-//! `RequestEvent` as bytes, without the message in between: the edge writes one for each call. What is written is
-//! what prost writes of the same event, byte for byte.
+//! `RequestEvent` as bytes, without the message in between: the edge writes one for each call, in the order in which it
+//! comes to know of it. Of a field that comes twice the last value counts.
 
-use domain::{Denial, RequestEvent};
+use std::net::Ipv6Addr;
+
+use domain::{Denial, KeyId, Origin, RequestEvent, RequestId, SecretId, WorkspaceId};
+use time::OffsetDateTime;
 
 use crate::events as pb;
 
-/// Appends the event to `out`.
-pub fn encode(event: &RequestEvent, out: &mut Vec<u8>) {
-    put_bytes(out, 1, event.workspace_id.as_bytes());
-    put_bytes(out, 2, event.key_id.as_bytes());
-    put_bytes(out, 3, event.secret_id.as_bytes());
-    put_bytes(out, 4, event.request_id.as_bytes());
-    put_bytes(out, 5, event.client_request_id.as_bytes());
-    put_time(out, 6, event.occurred_at);
-    put_bytes(out, 7, event.method.as_bytes());
-    put_bytes(out, 8, event.route.as_bytes());
-    put_bytes(out, 9, event.path.as_bytes());
-    put_bytes(out, 10, event.resource_id.as_bytes());
-    put_number(out, 11, event.status_code.into());
-    put_enum(out, 12, pb::Origin::from(event.origin).into());
-    put_enum(out, 13, denial(event.denial).into());
-    put_bytes(out, 14, event.limit_name.as_bytes());
-    put_ending(out, event.latency_us, event.request_bytes, event.response_bytes);
-    put_bytes(out, 18, &event.client_ip.octets());
-    put_bytes(out, 19, event.user_agent.as_bytes());
-    put_bytes(out, 20, event.region.as_bytes());
-    put_bytes(out, 21, if event.trace_id == [0; 16] { &[] } else { &event.trace_id });
-    put_number(out, 22, event.interrupted.into());
-    put_number(out, 23, event.limit_window_s.into());
-    put_number(out, 24, event.limit_remaining);
+/// What is known of a call when it begins.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "as in `RequestEvent`")]
+pub struct Beginning<'a> {
+    pub workspace_id: WorkspaceId,
+    pub key_id: KeyId,
+    pub secret_id: SecretId,
+    pub request_id: RequestId,
+    pub client_request_id: &'a str,
+    pub occurred_at: OffsetDateTime,
+    pub method: &'a str,
+    pub route: &'a str,
+    pub path: &'a str,
+    pub resource_id: &'a str,
+    pub limit_name: &'a str,
+    pub limit_window_s: u32,
+    pub limit_remaining: u64,
+    pub client_ip: Ipv6Addr,
+    pub user_agent: &'a str,
+    pub region: &'a str,
+    pub trace_id: [u8; 16],
+}
+
+impl<'a> From<&'a RequestEvent> for Beginning<'a> {
+    fn from(event: &'a RequestEvent) -> Self {
+        Self {
+            workspace_id: event.workspace_id,
+            key_id: event.key_id,
+            secret_id: event.secret_id,
+            request_id: event.request_id,
+            client_request_id: &event.client_request_id,
+            occurred_at: event.occurred_at,
+            method: &event.method,
+            route: &event.route,
+            path: &event.path,
+            resource_id: &event.resource_id,
+            limit_name: &event.limit_name,
+            limit_window_s: event.limit_window_s,
+            limit_remaining: event.limit_remaining,
+            client_ip: event.client_ip,
+            user_agent: &event.user_agent,
+            region: &event.region,
+            trace_id: event.trace_id,
+        }
+    }
+}
+
+/// Begins an event at the end of `out`.
+pub fn begin(call: &Beginning<'_>, out: &mut Vec<u8>) {
+    put_bytes(out, 1, call.workspace_id.as_bytes());
+    put_bytes(out, 2, call.key_id.as_bytes());
+    put_bytes(out, 3, call.secret_id.as_bytes());
+    put_bytes(out, 4, call.request_id.as_bytes());
+    put_bytes(out, 5, call.client_request_id.as_bytes());
+    put_time(out, 6, call.occurred_at);
+    put_bytes(out, 7, call.method.as_bytes());
+    put_bytes(out, 8, call.route.as_bytes());
+    put_bytes(out, 9, call.path.as_bytes());
+    put_bytes(out, 10, call.resource_id.as_bytes());
+    put_bytes(out, 14, call.limit_name.as_bytes());
+    put_bytes(out, 18, &call.client_ip.octets());
+    put_bytes(out, 19, call.user_agent.as_bytes());
+    put_bytes(out, 20, call.region.as_bytes());
+    put_bytes(out, 21, if call.trace_id == [0; 16] { &[] } else { &call.trace_id });
+    put_number(out, 23, call.limit_window_s.into());
+    put_number(out, 24, call.limit_remaining);
+}
+
+/// What the API says the call was about, instead of what its path said.
+pub fn about(out: &mut Vec<u8>, resource_id: &str) {
+    // Also if it is empty, to take the place of another.
+    put_varint(out, key(10, LENGTH_DELIMITED));
+    put_varint(out, resource_id.len() as u64);
+    out.extend_from_slice(resource_id.as_bytes());
+}
+
+/// What the call is answered with.
+pub fn answer(out: &mut Vec<u8>, status_code: u16, origin: Origin, denied: Option<Denial>) {
+    put_number(out, 11, status_code.into());
+    put_enum(out, 12, pb::Origin::from(origin).into());
+    put_enum(out, 13, denied.map_or(pb::Denial::Unspecified, pb::Denial::from).into());
 }
 
 /// What is known only when the call has ended.
@@ -46,7 +106,14 @@ pub struct Ending {
     pub interrupted: bool,
 }
 
-/// Ends an event whose ending was not known when it was encoded: of a field that comes twice the last value counts.
+impl From<&RequestEvent> for Ending {
+    fn from(event: &RequestEvent) -> Self {
+        let &RequestEvent { status_code, latency_us, request_bytes, response_bytes, interrupted, .. } = event;
+        Self { status_code, latency_us, request_bytes, response_bytes, interrupted }
+    }
+}
+
+/// How the call ended.
 pub fn end(event: &mut Vec<u8>, ending: &Ending) {
     put_number(event, 11, ending.status_code.into());
     put_ending(event, ending.latency_us, ending.request_bytes, ending.response_bytes);
@@ -70,10 +137,6 @@ pub fn encode_batch(batch: &pb::RequestEventBatch, events: &[Vec<u8>]) -> Vec<u8
 const VARINT: u64 = 0;
 const LENGTH_DELIMITED: u64 = 2;
 
-fn denial(denial: Option<Denial>) -> pb::Denial {
-    denial.map_or(pb::Denial::Unspecified, pb::Denial::from)
-}
-
 fn put_ending(out: &mut Vec<u8>, latency_us: u32, request_bytes: u64, response_bytes: u64) {
     put_number(out, 15, latency_us.into());
     put_number(out, 16, request_bytes);
@@ -81,7 +144,7 @@ fn put_ending(out: &mut Vec<u8>, latency_us: u32, request_bytes: u64, response_b
 }
 
 /// A `google.protobuf.Timestamp`; the years of the domain are positive in it or not.
-fn put_time(out: &mut Vec<u8>, field: u64, at: time::OffsetDateTime) {
+fn put_time(out: &mut Vec<u8>, field: u64, at: OffsetDateTime) {
     put_varint(out, key(field, LENGTH_DELIMITED));
     let length = out.len();
     out.push(0);
@@ -127,10 +190,9 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 
 #[cfg(test)]
 mod tests {
-    use domain::{Id, Origin};
+    use domain::Id;
     use proptest::prelude::*;
     use prost::Message as _;
-    use time::OffsetDateTime;
 
     use super::*;
 
@@ -164,20 +226,38 @@ mod tests {
         }
     }
 
+    /// The event up to its answer.
+    fn answered(event: &RequestEvent) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        begin(&event.into(), &mut bytes);
+        answer(&mut bytes, event.status_code, event.origin, event.denial);
+        bytes
+    }
+
+    fn decoded(bytes: &[u8]) -> pb::RequestEvent {
+        pb::RequestEvent::decode(bytes).unwrap()
+    }
+
     proptest! {
         #[test]
         fn agrees_with_prost(text in ".{0,300}", number: u64, flag: bool) {
             let event = event(&text, number, flag);
-            let mut bytes = Vec::new();
-            encode(&event, &mut bytes);
-            prop_assert_eq!(bytes, pb::RequestEvent::from(&event).encode_to_vec());
+            let mut bytes = answered(&event);
+            end(&mut bytes, &Ending::from(&event));
+            prop_assert_eq!(decoded(&bytes), pb::RequestEvent::from(&event));
+        }
+
+        #[test]
+        fn the_api_has_the_last_word_on_what_a_call_was_about(path in ".{0,40}", named in ".{0,40}") {
+            let mut bytes = answered(&event(&path, 0, false));
+            about(&mut bytes, &named);
+            prop_assert_eq!(decoded(&bytes).resource_id, named);
         }
 
         #[test]
         fn an_ending_is_the_last_word(number: u64, status_code: u16, interrupted: bool) {
             let event = event("/x", 0, false);
-            let mut bytes = Vec::new();
-            encode(&event, &mut bytes);
+            let mut bytes = answered(&event);
             let ending = Ending {
                 status_code,
                 latency_us: number as u32,
@@ -194,7 +274,7 @@ mod tests {
                 interrupted,
                 ..pb::RequestEvent::from(&event)
             };
-            prop_assert_eq!(pb::RequestEvent::decode(bytes.as_slice()).unwrap(), expected);
+            prop_assert_eq!(decoded(&bytes), expected);
         }
     }
 

@@ -98,6 +98,9 @@ pub const LIMIT_GOSSIP_SUBJECT: &str = "limit_gossip";
 /// Bucket from a workspace's id to `Erasure`; keys or ingest creates it, whichever comes first.
 pub const ERASURES_BUCKET: &str = "erasures";
 
+/// Bucket from a workspace's id to `Retention`; keys or ingest creates it, whichever comes first.
+pub const RETENTIONS_BUCKET: &str = "retentions";
+
 /// Bucket from an edge's id to `EdgeHeartbeat`.
 pub const EDGES_BUCKET: &str = "edges";
 

@@ -1,10 +1,10 @@
 //! What a request tells about who made it: address, agent, own id, trace. All of it is bounded. Pure.
 
-use std::net::SocketAddr;
+use std::{borrow::Cow, net::SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::USER_AGENT};
 
-use crate::route::cut;
+use crate::route::clean;
 
 /// The id of a request, ours on the way out and upstream, the client's own on the way in.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -20,13 +20,13 @@ pub struct Peer(pub SocketAddr);
 
 /// The client's own request id; empty if it sent none.
 #[must_use]
-pub(crate) fn client_request_id(headers: &HeaderMap) -> String {
+pub(crate) fn client_request_id(headers: &HeaderMap) -> Cow<'_, str> {
     text(headers.get(X_REQUEST_ID))
 }
 
 /// The user agent; empty if none was sent.
 #[must_use]
-pub(crate) fn user_agent(headers: &HeaderMap) -> String {
+pub(crate) fn user_agent(headers: &HeaderMap) -> Cow<'_, str> {
     text(headers.get(USER_AGENT))
 }
 
@@ -69,9 +69,8 @@ fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 }
 
 /// Bytes that are no UTF-8 are replaced, and secrets cut.
-fn text(value: Option<&HeaderValue>) -> String {
-    let text = String::from_utf8_lossy(value.map_or(b"", HeaderValue::as_bytes));
-    cut(&domain::redact(&text), TEXT_BYTES_MAX).to_owned()
+fn text(value: Option<&HeaderValue>) -> Cow<'_, str> {
+    clean(value.map_or(b"", HeaderValue::as_bytes), TEXT_BYTES_MAX)
 }
 
 #[cfg(test)]
@@ -105,7 +104,7 @@ mod tests {
     #[test]
     fn texts_are_bounded_and_utf8() {
         let mut headers = HeaderMap::new();
-        assert_eq!((user_agent(&headers), client_request_id(&headers)), (String::new(), String::new()));
+        assert_eq!((user_agent(&headers), client_request_id(&headers)), ("".into(), "".into()));
         headers.insert(USER_AGENT, HeaderValue::from_bytes(&[0xff; 300]).unwrap());
         headers.insert(X_REQUEST_ID, HeaderValue::from_bytes("é".repeat(200).as_bytes()).unwrap());
         assert_eq!(user_agent(&headers), "\u{fffd}".repeat(85));

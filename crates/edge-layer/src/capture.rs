@@ -12,14 +12,14 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use domain::{Denial, Origin, RequestEvent};
+use domain::{Denial, KeyId, Origin};
 use http_body::{Body, Frame, SizeHint};
 use proto::{event_bytes, nats};
 
 use crate::{
     metrics::Metrics,
     problem::CLIENT_CLOSED_REQUEST,
-    spool::{Draft, Ending, Spool, Ticket},
+    spool::{Draft, Ending, Spool, Ticket, Turn},
 };
 
 /// Where calls are recorded.
@@ -40,15 +40,15 @@ pub(crate) struct Call {
     started: Instant,
     shard: u16,
     /// The event so far; gone once it is in the spool.
-    event: Mutex<Option<RequestEvent>>,
+    event: Mutex<Option<Draft>>,
     answer: OnceLock<Answer>,
     sent: Arc<Counters>,
 }
 
 #[derive(Debug)]
 struct Answer {
-    /// Taken when the call ends.
-    ticket: Mutex<Option<Ticket>>,
+    ticket: Ticket,
+    turn: Turn,
     status_code: u16,
     denial: Option<Denial>,
 }
@@ -63,36 +63,52 @@ pub(crate) struct Counters {
 
 impl Call {
     /// A call that began at `started`; nothing is written yet.
-    pub(crate) fn begin(recorder: Arc<Recorder>, event: RequestEvent, started: Instant) -> Arc<Self> {
-        let shard = nats::shard_of(&event.key_id, recorder.shards);
+    pub(crate) fn begin(
+        recorder: Arc<Recorder>,
+        started: Instant,
+        key_id: &KeyId,
+        event: &event_bytes::Beginning<'_>,
+    ) -> Arc<Self> {
+        let shard = nats::shard_of(key_id, recorder.shards);
         Arc::new(Self {
             recorder,
             started,
             shard,
-            event: Mutex::new(Some(event)),
+            event: Mutex::new(Some(Draft::new(|out| event_bytes::begin(event, out)))),
             answer: OnceLock::new(),
             sent: Arc::default(),
         })
     }
 
     /// What the call was about, as its answer says; to be called before [`Self::answered`].
-    pub(crate) fn is_about(&self, resource_id: String) {
+    pub(crate) fn is_about(&self, resource_id: &str) {
         if let Some(event) = self.event.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            event.resource_id = resource_id;
+            event.add(|out| event_bytes::about(out, resource_id));
         }
     }
 
-    /// Writes the call down; to be called before anything of the answer leaves.
-    pub(crate) fn answered(&self, status_code: u16, origin: Origin, denial: Option<Denial>) {
+    /// Has the call written down, together with others that are answered just now; to be awaited before anything of the
+    /// answer leaves.
+    pub(crate) async fn answered(&self, status_code: u16, origin: Origin, denial: Option<Denial>) {
+        self.conclude(status_code, origin, denial);
+        // Those that are ready too come first, and one write does for all.
+        tokio::task::yield_now().await;
+        self.write_down();
+    }
+
+    fn conclude(&self, status_code: u16, origin: Origin, denial: Option<Denial>) {
         let Some(mut event) = self.event.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return;
         };
-        event.status_code = status_code;
-        event.origin = origin;
-        event.denial = denial;
-        let draft = Draft::new(|out| event_bytes::encode(&event, out));
-        let ticket = self.recorder.spool.opened(self.shard, draft);
-        let _ = self.answer.set(Answer { ticket: Mutex::new(Some(ticket)), status_code, denial });
+        event.add(|out| event_bytes::answer(out, status_code, origin, denial));
+        let (ticket, turn) = self.recorder.spool.opened(self.shard, event);
+        let _ = self.answer.set(Answer { ticket, turn, status_code, denial });
+    }
+
+    fn write_down(&self) {
+        if let Some(answer) = self.answer.get() {
+            self.recorder.spool.write_down(answer.turn);
+        }
     }
 
     /// The body counters.
@@ -103,10 +119,11 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.answered(CLIENT_CLOSED_REQUEST, Origin::Edge, None);
-        let Some(answer) = self.answer.get_mut() else { return };
-        let ticket = answer.ticket.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(ticket) = ticket else { return };
+        if self.answer.get().is_none() {
+            self.conclude(CLIENT_CLOSED_REQUEST, Origin::Edge, None);
+            self.write_down();
+        }
+        let Some(answer) = self.answer.get() else { return };
         let is_cut = self.recorder.is_cutting.load(Relaxed) && !self.sent.is_complete.load(Relaxed);
         let ending = Ending {
             started: self.started,
@@ -115,13 +132,13 @@ impl Drop for Call {
             response_bytes: self.sent.response_bytes.load(Relaxed),
             interrupted: is_cut,
         };
-        self.recorder.spool.closed(ticket, &ending);
+        self.recorder.spool.closed(&answer.ticket, &ending);
         self.recorder.metrics.answered(answer.status_code, answer.denial);
     }
 }
 
 /// Keeps a call open beyond its answer, for a connection that was upgraded. In the extensions of each request
-/// that reaches the inner service.
+/// that reaches the inner service and asks for an upgrade or a tunnel.
 #[derive(Debug, Clone)]
 pub struct Tunnel(Weak<Call>);
 

@@ -50,7 +50,7 @@ pub(crate) struct Policy {
     /// What it may do.
     pub scopes: Box<[Box<str>]>,
     /// How often it may be used.
-    pub limits: Option<Box<KeyLimits>>,
+    pub limits: Option<KeyLimits>,
 }
 
 impl KeyEntry {

@@ -1,6 +1,7 @@
 //! The tower layer: verify, hand on, record. It waits for nothing but the inner service.
 
 use std::{
+    borrow::Cow,
     convert::Infallible,
     error::Error as StdError,
     fmt::Write as _,
@@ -14,11 +15,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use domain::{Denial, Environment, KeyId, Origin, RequestEvent, RequestId, WorkspaceId, redact};
+use domain::{Denial, Environment, KeyId, Origin, RequestId, WorkspaceId};
 use futures_util::FutureExt as _;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::UPGRADE};
 use http_body::Body;
 use http_body_util::{Either, Full};
+use proto::event_bytes;
 use time::OffsetDateTime;
 use tower::{Layer, Service};
 
@@ -34,7 +36,7 @@ use crate::{
     network::{self, Network},
     problem::Problem,
     resource,
-    route::{Routes, cut},
+    route::{Routes, clean, cut},
     scopes::RequiredScopes,
     template::{Segment, segments},
     verdict::{Asked, Verdict, decide},
@@ -76,8 +78,9 @@ pub(crate) struct Shared {
 }
 
 /// Puts verification and capture before a service. The inner service is asked only for admitted calls, without
-/// their credentials (unless they are to be forwarded), and with [`Caller`] and [`Tunnel`] in the extensions. An answer that carries
-/// [`Origin::Edge`] in its extensions counts as ours, any other as the API's.
+/// their credentials (unless they are to be forwarded), and with [`Caller`] in the extensions, and [`Tunnel`] if the
+/// connection may become one. An answer that carries [`Origin::Edge`] in its extensions counts as ours, any other as the
+/// API's.
 #[derive(Debug, Clone)]
 pub struct EdgeLayer(pub(crate) Arc<Shared>);
 
@@ -187,9 +190,7 @@ impl Shared {
         // Last of all, so that only what is admitted otherwise uses limits up.
         let checked = if denial.is_none() { self.limits.check(&entry, arrival.started) } else { None };
         let denial = denial.or_else(|| checked.as_ref().and_then(Checked::denial));
-        let mut event = self.event(&request, &segments, &entry, client, arrival);
-        checked.iter().for_each(|checked| checked.record(&mut event));
-        let call = Call::begin(self.recorder.clone(), event, arrival.started);
+        let call = self.begin(&request, &segments, &entry, client, checked.as_ref(), arrival);
         let mut answer = match denial {
             Some(denial) => Answer::refusal(denial, arrival.id, checked.as_ref().map(Checked::name)),
             None => {
@@ -201,13 +202,13 @@ impl Shared {
         if answer.origin == Origin::Upstream
             && let Some(id) = resource::named(&answer.response, self.resource_id_header.as_ref())
         {
-            call.is_about(id);
+            call.is_about(&id);
         }
         if let Some(content_type) = grpc {
             answer.response = grpc::shape(answer.response, content_type);
         }
         checked.iter().for_each(|checked| checked.tell(answer.response.headers_mut()));
-        call.answered(answer.response.status().as_u16(), answer.origin, answer.denial);
+        call.answered(answer.response.status().as_u16(), answer.origin, answer.denial).await;
         finish(answer.response, Some(call), arrival.id)
     }
 
@@ -226,46 +227,41 @@ impl Shared {
         finish(response, None, id)
     }
 
-    pub(crate) fn event<I>(
+    /// A call of a known key: what is known of it by now.
+    pub(crate) fn begin<I>(
         &self,
         request: &Request<I>,
         segments: &[Segment<'_>],
         entry: &KeyEntry,
         client: Option<Ipv6Addr>,
+        checked: Option<&Checked<'_>>,
         arrival: Arrival,
-    ) -> RequestEvent {
+    ) -> Arc<Call> {
         let headers = request.headers();
-        let path = redact(request.uri().path());
-        let path = cut(&path, domain::event::PATH_BYTES_MAX);
-        let method = request.method().as_str();
-        let (route, resource_id) = self.routes.of(entry.workspace_id, method, segments, path, arrival.at);
-        RequestEvent {
+        let path = clean(request.uri().path().as_bytes(), domain::event::PATH_BYTES_MAX);
+        let method = method(request.method().as_str());
+        let (route, resource_id) = self.routes.of(entry.workspace_id, &method, segments, &path, arrival.at);
+        let mut event = event_bytes::Beginning {
             workspace_id: entry.workspace_id,
             key_id: entry.key_id,
             secret_id: entry.secret_id,
             request_id: arrival.id,
-            client_request_id: caller::client_request_id(headers),
+            client_request_id: &caller::client_request_id(headers),
             occurred_at: arrival.at,
-            method: cut(method, METHOD_BYTES_MAX).to_ascii_uppercase(),
-            route,
-            path: path.to_owned(),
-            resource_id,
-            // What follows is not known yet.
-            status_code: 0,
-            origin: Origin::Edge,
-            denial: None,
-            limit_name: String::new(),
+            method: &method,
+            route: &route,
+            path: &path,
+            resource_id: &resource_id,
+            limit_name: "",
             limit_window_s: 0,
             limit_remaining: 0,
-            latency_us: 0,
-            request_bytes: 0,
-            response_bytes: 0,
             client_ip: entry.address_storage.keep(client.unwrap_or(Ipv6Addr::UNSPECIFIED)),
-            user_agent: caller::user_agent(headers),
-            region: self.region.clone(),
+            user_agent: &caller::user_agent(headers),
+            region: &self.region,
             trace_id: caller::trace_id(headers),
-            interrupted: false,
-        }
+        };
+        checked.iter().for_each(|checked| checked.record(&mut event));
+        Call::begin(self.recorder.clone(), arrival.started, &entry.key_id, &event)
     }
 
     /// Makes the request what the API shall see.
@@ -277,7 +273,19 @@ impl Shared {
         request.headers_mut().insert(X_REQUEST_ID, id_value(id));
         let caller = Caller { workspace_id: entry.workspace_id, key_id: entry.key_id, request_id: id };
         request.extensions_mut().insert(caller);
-        request.extensions_mut().insert(Tunnel::of(call));
+        if request.headers().contains_key(UPGRADE) || request.method() == Method::CONNECT {
+            request.extensions_mut().insert(Tunnel::of(call));
+        }
+    }
+}
+
+/// As it is kept: in upper case, and cut.
+fn method(method: &str) -> Cow<'_, str> {
+    let method = cut(method, METHOD_BYTES_MAX);
+    if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        method.to_ascii_uppercase().into()
+    } else {
+        method.into()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The resource id that an answer names itself, in the place of the one in the path. Pure.
 
+use std::borrow::Cow;
+
 use http::{HeaderName, Response};
 
 use crate::route::resource_id;
@@ -10,12 +12,12 @@ use crate::route::resource_id;
 pub struct ResourceId(pub String);
 
 /// The id that an answer names: in its extensions, or in a header. `None` if it names none.
-pub(crate) fn named<B>(answer: &Response<B>, header: Option<&HeaderName>) -> Option<String> {
+pub(crate) fn named<'a, B>(answer: &'a Response<B>, header: Option<&HeaderName>) -> Option<Cow<'a, str>> {
     if let Some(ResourceId(id)) = answer.extensions().get() {
-        return Some(resource_id(id));
+        return Some(resource_id(id.as_bytes()));
     }
     let value = answer.headers().get(header?)?;
-    let id = resource_id(&String::from_utf8_lossy(value.as_bytes()));
+    let id = resource_id(value.as_bytes());
     (!id.is_empty()).then_some(id)
 }
 
@@ -35,7 +37,7 @@ mod tests {
         answer.headers_mut().insert("x-order-id", "".parse().unwrap());
         assert_eq!(named(&answer, Some(&header)), None);
         answer.headers_mut().insert("x-order-id", "é".repeat(200).parse().unwrap());
-        assert_eq!(named(&answer, Some(&header)), Some("é".repeat(128)));
+        assert_eq!(named(&answer, Some(&header)), Some("é".repeat(128).into()));
         answer.extensions_mut().insert(ResourceId("mine".into()));
         assert_eq!(named(&answer, Some(&header)), Some("mine".into()));
     }

@@ -2,6 +2,7 @@
 //! bounded number of routes a day. Pure but for the set of routes seen.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet, hash_map::RandomState},
     hash::BuildHasher as _,
     sync::{PoisonError, RwLock},
@@ -22,7 +23,7 @@ const RESOURCE_ID_BYTES_MAX: usize = 256;
 /// The template of a path, and the last id in it (empty if none). The path has no query string and is ASCII, as
 /// HTTP wants it, or at least UTF-8.
 #[must_use]
-pub(crate) fn template(path: &str) -> (String, String) {
+pub(crate) fn template(path: &str) -> (String, &str) {
     let mut route = String::with_capacity(path.len());
     let mut resource_id = "";
     for (at, segment) in path.split('/').enumerate() {
@@ -37,8 +38,8 @@ pub(crate) fn template(path: &str) -> (String, String) {
         }
     }
     // A path is cut before this, but `{id}` is longer than a short number.
-    let route = cut(&route, domain::event::PATH_BYTES_MAX).to_owned();
-    (route, cut(resource_id, RESOURCE_ID_BYTES_MAX).to_owned())
+    route.truncate(route.floor_char_boundary(domain::event::PATH_BYTES_MAX));
+    (route, cut(resource_id, RESOURCE_ID_BYTES_MAX))
 }
 
 /// The longest start of `text` that has at most `bytes_max` bytes.
@@ -74,10 +75,21 @@ fn is_own(bytes: &[u8]) -> bool {
     known.contains(&lead) && digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'v'))
 }
 
-/// A resource id that strangers wrote, as it is kept: without secrets, and cut.
+/// What strangers wrote, as it is kept: UTF-8, without secrets, and cut.
 #[must_use]
-pub(crate) fn resource_id(text: &str) -> String {
-    cut(&redact(text), RESOURCE_ID_BYTES_MAX).to_owned()
+pub(crate) fn clean(bytes: &[u8], bytes_max: usize) -> Cow<'_, str> {
+    if let Ok(text) = str::from_utf8(bytes)
+        && let Cow::Borrowed(text) = redact(text)
+    {
+        return cut(text, bytes_max).into();
+    }
+    cut(&redact(&String::from_utf8_lossy(bytes)), bytes_max).to_owned().into()
+}
+
+/// A resource id that strangers wrote, as it is kept.
+#[must_use]
+pub(crate) fn resource_id(bytes: &[u8]) -> Cow<'_, str> {
+    clean(bytes, RESOURCE_ID_BYTES_MAX)
 }
 
 /// The routes that were named, and those that each workspace has used today beside them.
@@ -113,34 +125,34 @@ impl Routes {
     /// The route of a call, and its resource id. `segments` are those of the path as it was sent, `path` is what is
     /// kept of it.
     #[must_use]
-    pub(crate) fn of(
-        &self,
+    pub(crate) fn of<'a>(
+        &'a self,
         workspace_id: WorkspaceId,
         method: &str,
         segments: &[Segment<'_>],
-        path: &str,
+        path: &'a str,
         now: OffsetDateTime,
-    ) -> (String, String) {
+    ) -> (Cow<'a, str>, Cow<'a, str>) {
         if let Some((route, id)) = self.named.of_segments(method, segments) {
-            return (route.to_owned(), resource_id(&id));
+            return (route.into(), resource_id(id.as_bytes()).into_owned().into());
         }
         let (route, id) = template(path);
-        (self.admit(workspace_id, route, now), id)
+        (self.admit(workspace_id, route, now), id.into())
     }
 
     /// The route itself, or `__other__` once the workspace has had its others on the day of `now`.
     #[must_use]
-    fn admit(&self, workspace_id: WorkspaceId, route: String, now: OffsetDateTime) -> String {
+    fn admit(&self, workspace_id: WorkspaceId, route: String, now: OffsetDateTime) -> Cow<'static, str> {
         let (day, hash) = (now.date(), self.hasher.hash_one(&route));
         let full = {
             let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
             match seen.get(&workspace_id).filter(|seen| seen.day == day) {
-                Some(today) if today.routes.contains(&hash) => return route,
+                Some(today) if today.routes.contains(&hash) => return route.into(),
                 Some(today) => today.routes.len() >= self.others_max,
                 None => self.others_max == 0,
             }
         };
-        if full || !self.add(workspace_id, day, hash) { OTHER.to_owned() } else { route }
+        if full || !self.add(workspace_id, day, hash) { OTHER.into() } else { route.into() }
     }
 
     fn add(&self, workspace_id: WorkspaceId, day: Date, hash: u64) -> bool {
@@ -187,7 +199,7 @@ mod tests {
     #[case("/v2/users/v17", "/v2/users/v17", "")]
     #[case("/a/%FF%00/é", "/a/%FF%00/é", "")]
     fn ids_become_id(#[case] path: &str, #[case] route: &str, #[case] resource_id: &str) {
-        assert_eq!(template(path), (route.to_owned(), resource_id.to_owned()));
+        assert_eq!(template(path), (route.to_owned(), resource_id));
     }
 
     #[test]
@@ -232,7 +244,8 @@ mod tests {
         let (routes, workspace_id) = (Routes::new(named, 3), WorkspaceId::generate());
         let of = |method: &str, path: &str| {
             let segments = crate::template::segments(path);
-            routes.of(workspace_id, method, &segments, path, OffsetDateTime::UNIX_EPOCH)
+            let (route, id) = routes.of(workspace_id, method, &segments, path, OffsetDateTime::UNIX_EPOCH);
+            (route.into_owned(), id.into_owned())
         };
         let check = |method: &str, path: &str, route: &str, id: &str| {
             assert_eq!(of(method, path), (route.to_owned(), id.to_owned()), "{method} {path}");

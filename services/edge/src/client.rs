@@ -27,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     clock::{Alarm, Timer},
     exchange::http2::LocalExecutor,
+    gather,
     proxy::Asker,
     worker::{Phase, Worker},
 };
@@ -34,6 +35,9 @@ use crate::{
 /// How long a client may take for the TLS handshake and the head of its first request, and for each further head
 /// over HTTP/1.1.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is read of a client over HTTP/1.1 before it is used, in bytes: the longest head of a request, whose path alone may
+/// have 64 KiB.
+const READ_BYTES_MAX: usize = 96 * 1024;
 /// How long a client may leave unread what waits for it.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a client over HTTP/2 is asked whether it lives, and how long it may take to say so.
@@ -123,7 +127,7 @@ async fn run<H: Handler>(
 
 fn builder() -> auto::Builder<LocalExecutor> {
     let mut builder = auto::Builder::new(LocalExecutor);
-    builder.http1().timer(Timer).header_read_timeout(HEAD_TIMEOUT);
+    builder.http1().timer(Timer).header_read_timeout(HEAD_TIMEOUT).max_buf_size(READ_BYTES_MAX);
     builder
         .http2()
         .timer(Timer)
@@ -171,7 +175,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Steady<I> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        let written = gather::poll_write(Pin::new(&mut self.io), cx, slices);
         self.judge(cx, written)
     }
 

@@ -12,9 +12,17 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// For the next hop alone, even if `Connection` does not name them.
+const OF_ONE_HOP: [HeaderName; 7] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
+
 /// Takes out what is meant for one hop, and whatever `Connection` names. `TE: trailers` stays, since trailers are
 /// passed on. Returns the protocol that an upgrade asks for.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    // Most messages have none of them, and looking for each costs more than looking at all.
+    if !headers.keys().any(|name| OF_ONE_HOP.contains(name)) {
+        return None;
+    }
     let options: Vec<HeaderName> =
         tokens(headers, &CONNECTION).filter_map(|name| name.parse().ok()).collect();
     let upgrade = headers.remove(UPGRADE).filter(|_| options.contains(&UPGRADE));
@@ -22,7 +30,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
     for name in options {
         headers.remove(name);
     }
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING] {
+    for name in OF_ONE_HOP {
         headers.remove(name);
     }
     if wants_trailers {

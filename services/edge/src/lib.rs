@@ -13,6 +13,7 @@ mod clock;
 pub mod config;
 mod exchange;
 mod gateway;
+mod gather;
 mod guard;
 mod headers;
 mod metrics;

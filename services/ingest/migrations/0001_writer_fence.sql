@@ -1,5 +1,6 @@
 -- Which writers may still write. In all of these files a statement ends with a semicolon at the end of its line
--- and can run twice, since a crash may come between it and the note that it ran.
+-- and can run twice, since a crash may come between it and the note that it ran. What stands behind an engine says
+-- how the table lies on a cluster (src/layout.rs); one server does not care.
 
 create database if not exists keymeter;
 
@@ -10,7 +11,7 @@ create table if not exists keymeter.writer_fence
     epoch UInt32,
     raised_at DateTime64(3, 'UTC') default now64(3)
 )
-engine = ReplacingMergeTree(epoch)
+engine = ReplacingMergeTree(epoch) -- the same on every server
 order by shard
 settings fsync_after_insert = 1, fsync_part_directory = 1;
 

@@ -54,7 +54,7 @@ create table if not exists keymeter.request_events
     constraint writer_is_current
         check writer_epoch >= dictGet('keymeter.writer_fence_now', 'epochs', toUInt64(0))[shard + 1]
 )
-engine = MergeTree
+engine = MergeTree -- spread by cityHash64(key_id)
 -- A month is few enough partitions for an insert of the last 35 days to touch at most three.
 partition by toYYYYMM(occurred_at)
 -- Every question names its workspace and most a key, and the log of a key is read by time; the request id makes

@@ -7,6 +7,6 @@ create table if not exists keymeter.watermarks
     unaccounted Array(Tuple(edge_id String, since DateTime64(3, 'UTC'))) comment 'silent edges, whose calls since then may be missing',
     updated_at DateTime64(3, 'UTC')
 )
-engine = ReplacingMergeTree(updated_at)
+engine = ReplacingMergeTree(updated_at) -- the same on every server
 -- One row a shard, the newest one counts: read it with final.
 order by shard;

@@ -14,6 +14,7 @@ use crate::{
     bus::Bus,
     decode,
     erasures::Erased,
+    event,
     gaps::Gap,
     intervals::{Interval, Intervals},
     lease::Lease,
@@ -116,6 +117,17 @@ pub struct Repaired {
     pub gone: u64,
     /// Doubled rows that are one now.
     pub single: u64,
+    /// Doubled rows that stay, since they are of days that are in the archive.
+    pub archived: u64,
+}
+
+/// What became of sequences with more rows than one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Singled {
+    /// They are one now.
+    pub single: u64,
+    /// They were left alone, since they are of days that are in the archive: it has counted each of them.
+    pub archived: u64,
 }
 
 /// Sequences as a person reads them.
@@ -258,19 +270,24 @@ pub async fn repair<W: World>(
 ) -> Result<Repaired, Trouble> {
     let mut repaired = Repaired::default();
     if !findings.doubled.is_empty() {
-        repaired.single = make_single(world, lease, shard, &findings.doubled, next_insert()).await?;
+        let doubled = make_single(world, lease, shard, &findings.doubled, next_insert()).await?;
+        (repaired.single, repaired.archived) = (doubled.single, doubled.archived);
     }
     if findings.missing.is_empty() {
         return Ok(repaired);
     }
-    let outcomes = restore::restore(world, lease, shard, erased, &findings.published, next_insert).await?;
+    // What the archive may have counted would come into it a second time, as a late row.
+    let archived = lease.hold(world.archived(shard)).await??;
+    let is_open = |message: &&Published| archived.is_none_or(|archived| began(message) >= archived.end());
+    let open: Vec<Published> = findings.published.iter().filter(is_open).cloned().collect();
+    let outcomes = restore::restore(world, lease, shard, erased, &open, next_insert).await?;
     repaired.restored = outcomes.iter().map(|outcome| outcome.counted).sum();
     let there = lease.hold(world.present(shard, &findings.missing)).await??;
     let mut left = findings.missing.clone();
     there.iter().for_each(|identity| {
         left.remove(identity);
     });
-    let gaps = gaps_of(&left, shard, erased, findings, world.now());
+    let gaps = gaps_of(&left, shard, erased, &open, world.now());
     if !gaps.is_empty() {
         repaired.gone = left.len() as u64;
         lease.hold(world.note_gaps(shard, &gaps)).await??;
@@ -278,25 +295,32 @@ pub async fn repair<W: World>(
     Ok(repaired)
 }
 
+/// The time that its only event is counted under, as far as it can be read.
+fn began(message: &Published) -> OffsetDateTime {
+    let (at, broker) = (letter::subject_of(&message.payload).1.unwrap_or(message.at), message.at);
+    let (at_ns, _) = time_rule::bucketed(event::nanos(at), event::nanos(broker));
+    OffsetDateTime::UNIX_EPOCH + time::Duration::nanoseconds(at_ns)
+}
+
 /// Why what is left has no row, as far as the stream tells.
 fn gaps_of(
     left: &BTreeSet<Identity>,
     shard: u16,
     erased: &Erased,
-    findings: &Findings,
+    published: &[Published],
     now: OffsetDateTime,
 ) -> Vec<Gap> {
     let mut left = left.clone();
     let mut gaps = Vec::new();
-    for message in &findings.published {
+    for message in published {
         let Ok(decoded) = decode::decode(message.payload.clone(), shard) else { continue };
         let (edge_id, boot_epoch, seq) = (decoded.edge_id, decoded.boot_epoch, decoded.first_seq);
         if !left.remove(&(edge_id.clone(), boot_epoch, seq)) {
             continue;
         }
         let subject = letter::subject_of(&message.payload);
-        let began = subject.1.map_or(message.at, |at| time_rule::bucketed(at, message.at).0);
-        let is_erased = subject.0.is_some_and(|workspace_id| erased.covers_time(workspace_id, began));
+        let began_ns = event::nanos(began(message));
+        let is_erased = subject.0.is_some_and(|workspace_id| erased.covers(workspace_id, began_ns));
         gaps.push(if is_erased {
             Gap::erased(&edge_id, boot_epoch, seq)
         } else {
@@ -316,14 +340,14 @@ async fn make_single<W: World>(
     shard: u16,
     doubled: &BTreeSet<Identity>,
     insert: u64,
-) -> Result<u64, Trouble> {
+) -> Result<Singled, Trouble> {
     let record = lease.record().clone();
     let now_ms = i64::try_from(world.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
     let ingested_at_ms = now_ms.max(record.closed_through_ms + 1);
     let common = Common { shard, writer_epoch: record.epoch, ingested_at_ms };
-    let count = lease.hold(world.make_single(doubled, common, insert)).await??;
+    let singled = lease.hold(world.make_single(doubled, common, insert)).await??;
     lease.write(Record { closed_through_ms: ingested_at_ms, ..record }).await?;
-    Ok(count)
+    Ok(singled)
 }
 
 #[cfg(test)]

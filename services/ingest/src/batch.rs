@@ -3,28 +3,32 @@
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use domain::RequestEvent;
 use time::OffsetDateTime;
 
 use crate::{
     activity::Activity,
     decode,
     erasures::Erased,
+    event::{self, Event},
     gaps::{self, Gap},
     letter,
     record::Closed,
+    rows::{Caller, Number, Rows},
     time_rule,
 };
 
-/// Most rows of an insert, but for the last message's; bounds memory.
-const ROWS_MAX: usize = 50_000;
-/// Most bytes of messages behind an insert, but for the last message's.
-const BYTES_MAX: usize = 16 << 20;
+/// Most rows that the workers of a process hold together; with [`TEXT_BYTES`] for each it bounds their memory.
+const ROWS_HELD_MAX: usize = 3 << 18;
+/// Most rows of an insert, but for the last message's. Larger ones cost the server hardly less for each row.
+const ROWS_MAX: usize = 200_000;
+/// What the texts of a row may take, all rows of a batch together.
+const TEXT_BYTES: usize = 64;
+/// Most bytes of messages that are kept for the dead letters, but for the last one's.
+const LETTER_BYTES_MAX: usize = 4 << 20;
 /// Inserts of a shard start at least this far apart unless they are full, so that parts stay few; the first event
 /// after a pause waits for nothing.
 const PACE: Duration = Duration::from_millis(200);
@@ -38,23 +42,6 @@ pub struct Message {
     pub published_at: OffsetDateTime,
     /// Its bytes.
     pub payload: Bytes,
-}
-
-/// An event on its way into a row; `event.occurred_at` is the time to count it under.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// The call.
-    pub event: RequestEvent,
-    /// The edge's own time was out of bounds.
-    pub clock_skewed: bool,
-    /// The edge that numbered it.
-    pub edge_id: Arc<str>,
-    /// The edge's start that did.
-    pub boot_epoch: u32,
-    /// Its number.
-    pub edge_seq: u64,
-    /// The bytes of the fields that this version does not know, for one that does.
-    pub unknown_fields: Bytes,
 }
 
 /// Bytes that could not be read, for the dead letters.
@@ -89,13 +76,15 @@ pub struct Fates {
     pub erased: u64,
     /// Of the rows, those counted under the broker's time.
     pub clock_skewed: u64,
+    /// Of the rows, those with fields that this version does not know.
+    pub with_unknown_fields: u64,
 }
 
 /// What one insert and one change of the record are made from.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// For ClickHouse.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// For the dead letters.
     pub dead_letters: Vec<DeadLetter>,
     /// The use of keys, also by calls that were closed before, so that a crash between the insert and the
@@ -111,7 +100,7 @@ pub struct Batch {
     pub gaps: Vec<Gap>,
     /// Messages in it.
     pub messages: usize,
-    bytes: usize,
+    letter_bytes: usize,
     first_at: Option<Instant>,
 }
 
@@ -122,14 +111,24 @@ pub struct Buffer {
     closed: Closed,
     erased: Erased,
     batch: Batch,
+    /// Empty, with the memory that an earlier batch took.
+    spare: Rows,
+    rows_max: usize,
     paced_until: Option<Instant>,
+}
+
+/// Most rows of a batch where a process works on so many shards: a shard fills one batch while it writes another.
+#[must_use]
+pub fn rows_max(shards: u16) -> usize {
+    (ROWS_HELD_MAX / 2 / usize::from(shards.max(1))).min(ROWS_MAX)
 }
 
 impl Buffer {
     /// An empty one that drops what `closed` has.
     #[must_use]
-    pub fn new(shard: u16, closed: Closed) -> Self {
-        Self { shard, closed, erased: Erased::default(), batch: Batch::default(), paced_until: None }
+    pub fn new(shard: u16, closed: Closed, rows_max: usize) -> Self {
+        let (erased, batch, spare) = (Erased::default(), Batch::default(), Rows::default());
+        Self { shard, closed, erased, batch, spare, rows_max, paced_until: None }
     }
 
     /// From now on drops what is erased, also of what it holds already. Dropped sequences are closed like others:
@@ -137,14 +136,16 @@ impl Buffer {
     pub fn obey(&mut self, erased: Erased) {
         self.erased = erased;
         let Batch { rows, activity, fates, gaps, .. } = &mut self.batch;
-        let before = rows.len();
-        let dropped = rows.iter().filter(|row| self.erased.covers(&row.event));
-        gaps.extend(dropped.map(|row| Gap::erased(&row.edge_id, row.boot_epoch, row.edge_seq)));
-        rows.retain(|row| !self.erased.covers(&row.event));
-        let dropped = (before - rows.len()) as u64;
+        let dropped = rows.forget(&self.erased);
+        for row in &dropped {
+            let Number { edge_id, boot_epoch, edge_seq } = rows.number(*row);
+            gaps.push(Gap::erased(edge_id, boot_epoch, edge_seq));
+            fates.clock_skewed -= u64::from(rows.clock_skewed[*row]);
+            fates.with_unknown_fields -= u64::from(!rows.unknown_fields.of(*row).is_empty());
+        }
+        let dropped = dropped.len() as u64;
         fates.rows -= dropped;
         fates.erased += dropped;
-        fates.clock_skewed = rows.iter().filter(|row| row.clock_skewed).count() as u64;
         activity.forget(&self.erased);
     }
 
@@ -153,12 +154,12 @@ impl Buffer {
         self.batch.first_at.get_or_insert(now);
         self.batch.last_sequence = message.sequence;
         self.batch.messages += 1;
-        self.batch.bytes += message.payload.len();
         match decode::decode(message.payload.clone(), self.shard) {
             Ok(decoded) => self.take(&message, decoded),
             Err(reason) => {
                 self.batch.fates.dead_lettered += 1;
                 let Message { sequence, published_at, payload } = message;
+                self.batch.letter_bytes += payload.len();
                 let letter = DeadLetter { sequence, event: None, reason, published_at, payload };
                 self.batch.dead_letters.push(letter);
             }
@@ -175,7 +176,10 @@ impl Buffer {
     /// Whether nothing more should be pushed.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.batch.rows.len() >= ROWS_MAX || self.batch.bytes >= BYTES_MAX
+        let Batch { rows, letter_bytes, .. } = &self.batch;
+        rows.len() >= self.rows_max
+            || rows.is_full(self.rows_max * TEXT_BYTES)
+            || *letter_bytes >= LETTER_BYTES_MAX
     }
 
     /// Where the events of the batch go, as far as it is filled.
@@ -190,7 +194,14 @@ impl Buffer {
         self.paced_until = Some(now + PACE);
         self.drop_erased_letters();
         self.batch.gaps = gaps::settled(std::mem::take(&mut self.batch.gaps), &self.erased);
-        (std::mem::take(&mut self.batch), self.closed.clone())
+        let next = Batch { rows: std::mem::take(&mut self.spare), ..Batch::default() };
+        (std::mem::replace(&mut self.batch, next), self.closed.clone())
+    }
+
+    /// Takes back the rows of a batch that was written, for their memory: to get it anew costs more than to fill it.
+    pub fn reuse(&mut self, mut rows: Rows) {
+        rows.clear();
+        self.spare = rows;
     }
 
     fn drop_erased_letters(&mut self) {
@@ -203,7 +214,7 @@ impl Buffer {
     }
 
     fn take(&mut self, message: &Message, decoded: decode::Decoded) {
-        let decode::Decoded { edge_id, boot_epoch, first_seq, events, mut unknown_fields, lost } = decoded;
+        let decode::Decoded { edge_id, boot_epoch, first_seq, events, lost } = decoded;
         let before = self.closed.of(&edge_id, boot_epoch).cloned().unwrap_or_default();
         let count = events.len() as u64;
         let own = (count > 0).then(|| (first_seq, first_seq + (count - 1)));
@@ -217,39 +228,19 @@ impl Buffer {
             self.batch.gaps.push(Gap::lost(&edge_id, boot_epoch, range, message.published_at));
         }
         self.batch.touched.insert((edge_id.clone(), boot_epoch));
-        let edge_id: Arc<str> = edge_id.into();
-        for (index, event) in events.into_iter().enumerate() {
-            let edge_seq = first_seq + index as u64;
+        let broker_ns = event::nanos(message.published_at);
+        for (bytes, (index, edge_seq)) in events.into_iter().zip((0..).zip(first_seq..)) {
+            let number = Number { edge_id: &edge_id, boot_epoch, edge_seq };
             let is_closed = before.contains(edge_seq);
-            fates.duplicate += u64::from(is_closed);
-            match event {
-                Ok(mut event) => {
-                    let (occurred_at, clock_skewed) =
-                        time_rule::bucketed(event.occurred_at, message.published_at);
-                    event.occurred_at = occurred_at;
-                    if self.erased.covers(&event) {
-                        if !is_closed {
-                            fates.erased += 1;
-                            self.batch.gaps.push(Gap::erased(&edge_id, boot_epoch, edge_seq));
-                        }
-                        continue;
-                    }
-                    self.batch.activity.note(&event);
-                    if !is_closed {
-                        fates.rows += 1;
-                        fates.clock_skewed += u64::from(clock_skewed);
-                        let edge_id = Arc::clone(&edge_id);
-                        let unknown_fields = unknown_fields.remove(&index).unwrap_or_default();
-                        let row = Row { event, clock_skewed, edge_id, boot_epoch, edge_seq, unknown_fields };
-                        self.batch.rows.push(row);
-                    }
-                }
-                Err(_) if is_closed => {}
-                Err(reason) => {
+            self.batch.fates.duplicate += u64::from(is_closed);
+            match event::read(&bytes, |event| self.take_event(event, broker_ns, number, is_closed)) {
+                Err(reason) if !is_closed => {
+                    let Batch { fates, gaps, letter_bytes, .. } = &mut self.batch;
                     fates.dead_lettered += 1;
                     let payload = letter::alone(&message.payload, index, edge_seq);
+                    *letter_bytes += payload.len();
                     let (subject, at) = (letter::subject_of(&payload), message.published_at);
-                    self.batch.gaps.push(Gap::dead_letter(&edge_id, boot_epoch, edge_seq, subject, at));
+                    gaps.push(Gap::dead_letter(&edge_id, boot_epoch, edge_seq, subject, at));
                     self.batch.dead_letters.push(DeadLetter {
                         sequence: message.sequence,
                         event: Some(index),
@@ -258,7 +249,32 @@ impl Buffer {
                         payload,
                     });
                 }
+                Ok(()) | Err(_) => {}
             }
+        }
+    }
+
+    fn take_event(&mut self, event: &Event<'_>, broker_ns: i64, number: Number<'_>, is_closed: bool) {
+        let Batch { rows, activity, fates, gaps, .. } = &mut self.batch;
+        let (occurred_at_ns, clock_skewed) = time_rule::bucketed(event.occurred_at_ns, broker_ns);
+        let event = Event { occurred_at_ns, ..*event };
+        if self.erased.covers(event.workspace_id, occurred_at_ns) {
+            if !is_closed {
+                let Number { edge_id, boot_epoch, edge_seq } = number;
+                fates.erased += 1;
+                gaps.push(Gap::erased(edge_id, boot_epoch, edge_seq));
+            }
+            return;
+        }
+        let Event { workspace_id, key_id, secret_id, .. } = event;
+        let caller = Caller { workspace_id, key_id, secret_id };
+        let caller_number = rows.caller(caller);
+        activity.note(caller_number, caller, &event);
+        if !is_closed {
+            fates.rows += 1;
+            fates.clock_skewed += u64::from(clock_skewed);
+            fates.with_unknown_fields += u64::from(!event.unknown_fields.is_empty());
+            rows.push(caller_number, &event, clock_skewed, number);
         }
     }
 }
@@ -270,19 +286,23 @@ mod tests {
     use proto::events as pb;
 
     use super::*;
-    use crate::example;
+    use crate::{
+        example,
+        gaps::Reason,
+        native::{Block, Common},
+    };
 
     fn message(sequence: u64, batch: &pb::RequestEventBatch) -> Message {
         Message { sequence, published_at: OffsetDateTime::now_utc(), payload: batch.encode_to_vec().into() }
     }
 
     fn sequences(batch: &Batch) -> Vec<u64> {
-        batch.rows.iter().map(|row| row.edge_seq).collect()
+        batch.rows.numbers().map(|number| number.edge_seq).collect()
     }
 
     #[test]
     fn duplicates_are_dropped_within_and_across_batches() {
-        let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default()), Instant::now());
+        let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default(), 50_000), Instant::now());
         buffer.push(message(1, &example::batch("edge_a", 1, 3)), now);
         buffer.push(message(2, &example::batch("edge_a", 2, 3)), now);
         let (batch, closed) = buffer.drain(now);
@@ -301,7 +321,7 @@ mod tests {
 
     #[test]
     fn bad_and_lost_events_are_closed_and_counted_once() {
-        let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default()), Instant::now());
+        let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default(), 50_000), Instant::now());
         let mut bad = example::batch("edge_a", 1, 2);
         bad.events[1].status_code = 99;
         bad.lost = vec![pb::SeqRange { first_seq: 3, last_seq: 12 }];
@@ -319,6 +339,8 @@ mod tests {
             batch.dead_letters[0].reason,
             "event 1 with sequence 2: field status_code is missing or out of bounds"
         );
+        let gaps: Vec<_> = batch.gaps.iter().map(|gap| (gap.interval, gap.reason)).collect();
+        assert_eq!(gaps, [((3, 12), Reason::Lost), ((2, 2), Reason::DeadLetter)]);
         bad.events.remove(0);
         let alone = pb::RequestEventBatch { first_seq: 2, lost: Vec::new(), ..bad };
         assert_eq!(pb::RequestEventBatch::decode(batch.dead_letters[0].payload.clone()), Ok(alone));
@@ -326,7 +348,7 @@ mod tests {
 
     #[test]
     fn what_is_erased_becomes_no_row_and_is_closed() {
-        let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default()), Instant::now());
+        let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default(), 50_000), Instant::now());
         let mut erased = Erased::default();
         let later = OffsetDateTime::now_utc() + time::Duration::DAY;
         // Of two workspaces, events with odd sequences are in this one. Some are held already, some come after.
@@ -337,27 +359,53 @@ mod tests {
         let (batch, closed) = buffer.drain(now);
         assert_eq!(sequences(&batch), [2, 4, 6]);
         assert_eq!(batch.fates, Fates { rows: 3, erased: 3, duplicate: 2, ..Fates::default() });
+        let gaps: Vec<_> = batch.gaps.iter().map(|gap| (gap.interval, gap.reason)).collect();
+        assert_eq!(gaps, [1, 3, 5].map(|seq| ((seq, seq), Reason::Erased)));
         let kept = example::event("edge_a", 2).workspace_id;
         assert!(batch.activity.messages().all(|used| used.workspace_id == kept.as_bytes()));
         assert!(closed.of("edge_a", 1).unwrap().holds((1, 6)));
     }
 
     #[test]
+    fn rows_that_are_used_again_leave_no_trace() {
+        let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default(), 50_000), Instant::now());
+        let mut erased = Erased::default();
+        erased.insert(example::event("edge_a", 1).workspace_id, OffsetDateTime::now_utc());
+        buffer.push(message(1, &example::batch("edge_a", 1, 40)), now);
+        buffer.obey(erased);
+        let (used, _) = buffer.drain(now);
+        buffer.obey(Erased::default());
+        buffer.reuse(used.rows);
+        let _ = buffer.drain(now);
+        let mut fresh = Buffer::new(example::SHARD, Closed::default(), 50_000);
+        let next = message(2, &example::batch("edge_b", 7, 9));
+        let common = Common { shard: example::SHARD, writer_epoch: 1, ingested_at_ms: 7 };
+        let blocks = [&mut buffer, &mut fresh].map(|buffer| {
+            buffer.push(next.clone(), now);
+            Block::new(buffer.drain(now).0.rows.into(), common).collect::<Vec<_>>()
+        });
+        assert!(blocks[0] == blocks[1]);
+    }
+
+    #[test]
     fn a_wrong_clock_is_flagged_and_nothing_else() {
-        let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default()), Instant::now());
+        let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default(), 50_000), Instant::now());
         let mut batch = example::batch("edge_a", 1, 2);
         batch.events[0].occurred_at.as_mut().unwrap().seconds -= 36 * 86_400;
         let sent = message(1, &batch);
         buffer.push(sent.clone(), now);
         let (batch, _) = buffer.drain(now);
-        assert_eq!(batch.rows.iter().map(|row| row.clock_skewed).collect::<Vec<_>>(), [true, false]);
-        assert_eq!(batch.rows[0].event.occurred_at, sent.published_at);
+        assert_eq!(batch.rows.clock_skewed, [true, false]);
+        assert_eq!(
+            i128::from(batch.rows.occurred_at_ms[0]),
+            sent.published_at.unix_timestamp_nanos() / 1_000_000
+        );
         assert_eq!((batch.fates.rows, batch.fates.clock_skewed), (2, 1));
     }
 
     #[test]
     fn gaps_beyond_the_limit_are_deferred_not_closed() {
-        let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default()), Instant::now());
+        let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default(), 50_000), Instant::now());
         for i in 0..1_025 {
             buffer.push(message(i + 1, &example::batch("edge_a", 2 * i + 1, 1)), now);
         }
@@ -368,7 +416,7 @@ mod tests {
 
     #[test]
     fn the_first_after_a_pause_is_due_at_once_and_a_full_one_too() {
-        let mut buffer = Buffer::new(example::SHARD, Closed::default());
+        let mut buffer = Buffer::new(example::SHARD, Closed::default(), 50_000);
         let start = Instant::now();
         assert_eq!(buffer.due(), None);
         buffer.push(message(1, &example::batch("edge_a", 1, 1)), start);
@@ -390,12 +438,14 @@ mod tests {
     proptest! {
         #[test]
         fn every_sequence_becomes_one_row(sent in prop::collection::vec((1u64..60, 1u64..9), 1..60)) {
-            let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default()), Instant::now());
-            let mut rows = Vec::new();
+            let (mut buffer, now) = (Buffer::new(example::SHARD, Closed::default(), 50_000), Instant::now());
+            let mut rows: Vec<u64> = Vec::new();
             for (sequence, (first, count)) in sent.iter().enumerate() {
                 buffer.push(message(sequence as u64 + 1, &example::batch("edge_a", *first, *count)), now);
                 if sequence % 7 == 0 {
-                    rows.extend(sequences(&buffer.drain(now).0));
+                    let (batch, _) = buffer.drain(now);
+                    rows.extend(sequences(&batch));
+                    buffer.reuse(batch.rows);
                 }
             }
             rows.extend(sequences(&buffer.drain(now).0));

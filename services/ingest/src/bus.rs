@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use prost::Message as _;
 use proto::{events as pb, nats};
-use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::{OnceCell, watch};
 
 use crate::{
@@ -43,7 +43,7 @@ const KEY_ACTIVITY_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 const ACTIVITY_KEYS_MAX: usize = 500;
 /// Messages and bytes asked for at once; at most two such requests are outstanding.
 const FETCH_MESSAGES: usize = 500;
-const FETCH_BYTES: usize = 8 << 20;
+const FETCH_BYTES: usize = 2 << 20;
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const FETCH_EXPIRES: Duration = Duration::from_secs(10);
 /// After which NATS forgets the consumer of a process that is gone.
@@ -249,12 +249,12 @@ impl Bus {
         Ok(Values(self.bucket(bucket).await?))
     }
 
-    /// The bucket of erasures, made where there is none.
+    /// A bucket with one value for each workspace, made where there is none.
     ///
     /// # Errors
     /// If NATS is away or refuses.
-    pub async fn erasures(&self) -> anyhow::Result<kv::Store> {
-        let bucket = nats::ERASURES_BUCKET.to_owned();
+    pub async fn workspaces(&self, bucket: &str) -> anyhow::Result<kv::Store> {
+        let bucket = bucket.to_owned();
         let config = kv::Config { bucket, history: 1, ..kv::Config::default() };
         Ok(self.jetstream.create_or_update_key_value(config).await?)
     }
@@ -264,8 +264,21 @@ impl Bus {
     /// # Errors
     /// If NATS is away.
     pub async fn read(&self, shard: u16, sequence: u64) -> anyhow::Result<Reader> {
+        let start = DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 };
+        Ok(self.deliver(shard, start).await?.0)
+    }
+
+    /// Reads what the stream of `shard` has taken since `from`, and says how many messages there are of it now.
+    ///
+    /// # Errors
+    /// If NATS is away.
+    pub async fn read_since(&self, shard: u16, from: OffsetDateTime) -> anyhow::Result<(Reader, u64)> {
+        self.deliver(shard, DeliverPolicy::ByStartTime { start_time: from }).await
+    }
+
+    async fn deliver(&self, shard: u16, deliver_policy: DeliverPolicy) -> anyhow::Result<(Reader, u64)> {
         let config = pull::Config {
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
+            deliver_policy,
             ack_policy: AckPolicy::None,
             inactive_threshold: CONSUMER_IDLE_MAX,
             memory_storage: true,
@@ -274,6 +287,7 @@ impl Bus {
         };
         let consumer =
             self.jetstream.create_consumer_on_stream(config, nats::request_events_stream(shard)).await?;
+        let pending = consumer.cached_info().num_pending;
         let messages = consumer
             .stream()
             .max_messages_per_batch(FETCH_MESSAGES)
@@ -282,7 +296,7 @@ impl Bus {
             .heartbeat(HEARTBEAT)
             .messages()
             .await?;
-        Ok(Reader { messages, delivered: 0 })
+        Ok((Reader { messages, delivered: 0 }, pending))
     }
 
     /// Publishes dead letters and waits until they are stored.

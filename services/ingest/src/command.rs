@@ -9,22 +9,11 @@ use std::{
 use anyhow::Context as _;
 use boot::Health;
 use clap::Subcommand;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::{
-    Services,
-    audit::report,
-    bus::Bus,
-    config::Config,
-    dead_letters,
-    edges::Edges,
-    erasures::{self, Erasures},
-    metrics::Metrics,
-    store::Store,
-    trouble::SharedNeed,
-    world::Servers,
+    Services, analyst, audit::report, bus::Bus, config::Config, dead_letters, rebuild, services,
+    store::Store, world::Servers,
 };
 
 /// Between two words on how far it is.
@@ -40,6 +29,12 @@ pub enum Command {
     DeadLetters(dead_letters::Action),
     /// Hold what the streams hold against the rows and the totals, and print what differs; 1 if anything does
     Audit(report::Arguments),
+    /// Fill an empty ClickHouse with what the streams still hold: of the last 24 hours (`--stream-keep-hours`), or
+    /// less if they were 60 % full before
+    Rebuild(rebuild::Asked),
+    /// Make, remove and list the ClickHouse users of workspaces
+    #[command(subcommand)]
+    Analyst(analyst::Action),
 }
 
 impl Command {
@@ -51,6 +46,8 @@ impl Command {
         match self {
             Self::DeadLetters(action) => dead_letters::run(config, action).await,
             Self::Audit(asked) => report::run(config, &asked).await,
+            Self::Rebuild(asked) => Box::pin(rebuild::run(config, asked)).await,
+            Self::Analyst(action) => analyst::run(config, action).await,
         }
     }
 }
@@ -75,23 +72,13 @@ pub(crate) async fn connect(config: &Config) -> anyhow::Result<Services<Servers>
              KEYMETER_INGEST_CLICKHOUSE_URL"
         )
     })?;
-    let (told, mut erasures) = watch::channel(Erasures::default());
-    tokio::spawn(erasures::follow(bus.clone(), told, CancellationToken::new()));
-    let known = erasures.wait_for(|erasures| erasures.is_complete);
-    tokio::time::timeout(ERASURES_TIMEOUT, known).await.context("NATS does not say what was erased")??;
     // Nobody asks a command whether it is ready.
-    let need = |name| SharedNeed::present(Health::default().need(name));
-    Ok(Services {
-        world: Servers { bus, store },
-        edges: watch::channel(Edges::default()).1,
-        erasures,
-        metrics: Metrics::new(),
-        shards: need("shards"),
-        nats: need("nats"),
-        clickhouse: need("clickhouse"),
-        owner: Uuid::now_v7().to_string(),
-        stream_bytes_max: config.stream_bytes_max.unsigned_abs(),
-    })
+    let health = Health::default();
+    let needs = ["nats", "clickhouse", "shards"].map(|name| health.need(name));
+    let mut services = services(config, Servers { bus, store }, needs, &CancellationToken::new());
+    let known = services.erasures.wait_for(|erasures| erasures.is_complete);
+    tokio::time::timeout(ERASURES_TIMEOUT, known).await.context("NATS does not say what was erased")??;
+    Ok(services)
 }
 
 /// Says on stderr how far something is, at most once a second; nothing of what is done sooner.

@@ -32,6 +32,11 @@ pub struct Config {
     #[arg(long, global = true, env = "KEYMETER_INGEST_CLICKHOUSE_PASSWORD", hide_env_values = true)]
     pub clickhouse_password: Option<SecretString>,
 
+    /// Cluster of that ClickHouse, by its name there, whose servers share the data; none for one server. Chosen with
+    /// the first start. Not tried on a real cluster yet.
+    #[arg(long, global = true, env = "KEYMETER_INGEST_CLICKHOUSE_CLUSTER", value_parser = cluster_name)]
+    pub clickhouse_cluster: Option<String>,
+
     /// Shards to ingest, numbered from 0; the same number as at every edge.
     #[arg(long, global = true, env = "KEYMETER_INGEST_SHARDS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub shards: u16,
@@ -41,6 +46,10 @@ pub struct Config {
     #[arg(long, env = "KEYMETER_INGEST_STREAM_BYTES_MAX", default_value_t = 1 << 30, value_parser = clap::value_parser!(i64).range(1 << 20..))]
     pub stream_bytes_max: i64,
 
+    /// Hours for which a stream keeps messages after they are in ClickHouse, for `rebuild`; fewer when it is 60 % full.
+    #[arg(long, env = "KEYMETER_INGEST_STREAM_KEEP_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=720))]
+    pub stream_keep_hours: u16,
+
     /// Where health and metrics are served.
     #[arg(long, env = "KEYMETER_INGEST_HEALTH_ADDR", default_value = "127.0.0.1:9103")]
     pub health_addr: SocketAddr,
@@ -48,4 +57,14 @@ pub struct Config {
     /// What to do instead of ingesting.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// It stands in SQL between quotes.
+fn cluster_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !text.is_empty() && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("must have only letters, digits, _ and -".to_owned())
+    }
 }

@@ -1,17 +1,11 @@
-//! From the bytes of a message to its events. Pure. An event that cannot be read does not harm its neighbours.
-
-use std::collections::BTreeMap;
+//! From the bytes of a message to those of its events. Pure. An event that cannot be read does not harm its
+//! neighbours, since each is read by itself: see `event`.
 
 use bytes::Bytes;
-use domain::RequestEvent;
 use prost::Message as _;
-use proto::{event::EventError, events as pb, timestamp};
-use time::OffsetDateTime;
+use proto::events as pb;
 
-use crate::{
-    intervals::Interval,
-    wire::{self, Value},
-};
+use crate::{intervals::Interval, wire::too_large};
 
 /// Most events of one message.
 const EVENTS_MAX: usize = 1_000;
@@ -27,20 +21,14 @@ pub struct Decoded {
     pub boot_epoch: u32,
     /// The first event's sequence.
     pub first_seq: u64,
-    /// Each event, or why it is none, as a sentence.
-    pub events: Vec<Result<RequestEvent, String>>,
-    /// Of events by their place, the bytes of the fields that this version does not know.
-    pub unknown_fields: BTreeMap<usize, Bytes>,
+    /// The bytes of each event.
+    pub events: Vec<Bytes>,
     /// What the edge had to drop.
     pub lost: Vec<Interval>,
 }
 
-/// Numbers that a generated decoder would cut to 32 bits, of an event and of a batch.
-const EVENT_U32: [(u64, &str); 3] = [(11, "status_code"), (15, "latency_us"), (23, "limit_window_s")];
-const EVENT_I32: [(u64, &str); 2] = [(12, "origin"), (13, "denial")];
-const BATCH_U32: [(u64, &str); 2] = [(2, "boot_epoch"), (3, "shard")];
-/// The last field of an event that this version knows.
-const KNOWN_FIELDS_MAX: u64 = 24;
+/// Numbers that a generated decoder would cut to 32 bits.
+const U32: [(u64, &str); 2] = [(2, "boot_epoch"), (3, "shard")];
 
 /// The wire's message of that name with its events still as bytes, so that each is read by itself.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -64,7 +52,7 @@ struct RequestEventBatch {
 /// # Errors
 /// Why it cannot be read as a whole, as a sentence for the dead letter.
 pub fn decode(payload: Bytes, shard: u16) -> Result<Decoded, String> {
-    if let Some(field) = too_large(&payload, &BATCH_U32, &[]) {
+    if let Some(field) = too_large(&payload, &U32, &[]) {
         return Err(format!("field {field} is out of bounds"));
     }
     let batch =
@@ -88,48 +76,8 @@ pub fn decode(payload: Bytes, shard: u16) -> Result<Decoded, String> {
     if lost.iter().any(|(first, last)| *first == 0 || first > last) {
         return Err("lost has a range that ends before it starts".to_owned());
     }
-    let newer =
-        batch.events.iter().enumerate().filter_map(|(index, event)| Some((index, unknown_fields(event)?)));
-    let unknown_fields = newer.collect();
-    let events = batch.events.into_iter().map(event).collect();
-    let (boot_epoch, first_seq) = (batch.boot_epoch, batch.first_seq);
-    Ok(Decoded { edge_id, boot_epoch, first_seq, events, unknown_fields, lost })
-}
-
-fn event(bytes: Bytes) -> Result<RequestEvent, String> {
-    let beyond = too_large(&bytes, &EVENT_U32, &EVENT_I32);
-    let mut event =
-        pb::RequestEvent::decode(bytes).map_err(|error| format!("not a RequestEvent: {error}"))?;
-    if let Some(field) = beyond {
-        return Err(EventError::Field(field).to_string());
-    }
-    // A time that is none is no reason either: 1970 is out of all bounds, so the broker's time counts.
-    if event.occurred_at.as_ref().is_some_and(|at| timestamp::from_proto(at).is_none()) {
-        event.occurred_at = Some(timestamp::to_proto(OffsetDateTime::UNIX_EPOCH));
-    }
-    RequestEvent::try_from(event).map_err(|error| error.to_string())
-}
-
-/// The first field whose number does not fit.
-fn too_large(
-    message: &[u8],
-    unsigned: &[(u64, &'static str)],
-    signed: &[(u64, &'static str)],
-) -> Option<&'static str> {
-    wire::fields(message).find_map(|field| {
-        let Value::Varint(value) = field.value else { return None };
-        let named = |(number, _): &&(u64, &'static str)| *number == field.number;
-        let beyond_unsigned = unsigned.iter().find(named).filter(|_| u32::try_from(value).is_err());
-        // A negative one has all 64 bits.
-        let beyond_signed = signed.iter().find(named).filter(|_| i32::try_from(value.cast_signed()).is_err());
-        beyond_unsigned.or(beyond_signed).map(|(_, name)| *name)
-    })
-}
-
-fn unknown_fields(event: &[u8]) -> Option<Bytes> {
-    let unknown = || wire::fields(event).filter(|field| field.number > KNOWN_FIELDS_MAX);
-    unknown().next()?;
-    Some(unknown().flat_map(|field| field.raw).copied().collect::<Vec<u8>>().into())
+    let (boot_epoch, first_seq, events) = (batch.boot_epoch, batch.first_seq, batch.events);
+    Ok(Decoded { edge_id, boot_epoch, first_seq, events, lost })
 }
 
 #[cfg(test)]
@@ -138,7 +86,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::example;
+    use crate::{event, example};
 
     #[test]
     fn a_batch_is_read_whole() {
@@ -146,7 +94,7 @@ mod tests {
         let decoded = decode(batch.encode_to_vec().into(), example::SHARD).unwrap();
         assert_eq!((decoded.edge_id.as_str(), decoded.boot_epoch, decoded.first_seq), ("edge_a", 1, 7));
         let events: Vec<_> =
-            decoded.events.iter().map(|event| pb::RequestEvent::from(event.as_ref().unwrap())).collect();
+            decoded.events.into_iter().map(|event| pb::RequestEvent::decode(event).unwrap()).collect();
         assert_eq!(events, batch.events);
     }
 
@@ -175,9 +123,10 @@ mod tests {
         let at = bytes.windows(6).rposition(|window| window == b"/v1/or").unwrap();
         bytes[at] = 0xff;
         let decoded = decode(bytes.into(), example::SHARD).unwrap();
-        let good: Vec<bool> = decoded.events.iter().map(Result::is_ok).collect();
-        assert_eq!(good, [true, false, false, false]);
-        assert!(decoded.events[3].as_ref().unwrap_err().contains("RequestEvent"));
+        let found: Vec<_> =
+            decoded.events.iter().map(|bytes| event::read(bytes, |event| event.status_code)).collect();
+        assert!(found[0].is_ok() && found[1..].iter().all(Result::is_err), "{found:?}");
+        assert!(found[3].as_ref().unwrap_err().contains("RequestEvent"));
     }
 
     proptest! {

@@ -5,19 +5,19 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_nats::jetstream::kv::Operation;
-use domain::{RequestEvent, WorkspaceId};
+use domain::WorkspaceId;
 use futures_util::StreamExt as _;
 use prost::Message as _;
-use proto::{events as pb, timestamp};
+use proto::{events as pb, nats, timestamp};
 use time::{OffsetDateTime, macros::datetime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::Bus;
+use crate::{bus::Bus, event};
 
 const PAUSE: Duration = Duration::from_millis(200);
-/// The last time that ClickHouse can compare with.
-const TIME_MAX: OffsetDateTime = datetime!(2299-01-01 00:00 UTC);
+/// The last time that events are compared with; ClickHouse has some years more.
+const TIME_MAX: OffsetDateTime = datetime!(2262-01-01 00:00 UTC);
 
 /// What is known.
 #[derive(Debug, Clone, Default)]
@@ -33,16 +33,16 @@ pub struct Erasures {
 pub struct Erased(Arc<BTreeMap<WorkspaceId, OffsetDateTime>>);
 
 impl Erased {
-    /// Whether an event is to be gone.
+    /// Whether an event of that workspace that began then, in nanoseconds since 1970, is to be gone.
     #[must_use]
-    pub fn covers(&self, event: &RequestEvent) -> bool {
-        self.covers_time(event.workspace_id, event.occurred_at)
+    pub fn covers(&self, workspace_id: WorkspaceId, occurred_at_ns: i64) -> bool {
+        self.up_to_ns(workspace_id).is_some_and(|up_to_ns| occurred_at_ns < up_to_ns)
     }
 
-    /// Whether an event of that workspace that began then is to be gone.
+    /// Up to when a workspace is erased, in nanoseconds since 1970, if it is.
     #[must_use]
-    pub fn covers_time(&self, workspace_id: WorkspaceId, occurred_at: OffsetDateTime) -> bool {
-        self.0.get(&workspace_id).is_some_and(|up_to| occurred_at < *up_to)
+    pub fn up_to_ns(&self, workspace_id: WorkspaceId) -> Option<i64> {
+        self.0.get(&workspace_id).copied().map(event::nanos)
     }
 
     /// Every erased workspace, and up to when.
@@ -83,7 +83,7 @@ pub async fn follow(bus: Bus, erasures: watch::Sender<Erasures>, shutdown: Cance
 
 /// Only ends with an error.
 async fn read(bus: &Bus, erasures: &watch::Sender<Erasures>) -> anyhow::Result<()> {
-    let bucket = bus.erasures().await?;
+    let bucket = bus.workspaces(nats::ERASURES_BUCKET).await?;
     if bucket.stream.get_info().await?.state.messages == 0 {
         erasures.send_if_modified(|known| !std::mem::replace(&mut known.is_complete, true));
     }
@@ -120,14 +120,15 @@ mod tests {
         let event = example::event("edge_a", 1);
         let at = event.occurred_at;
         let mut erased = Erased::default();
-        assert!(!erased.covers(&event));
+        let covers = |erased: &Erased| erased.covers(event.workspace_id, event::nanos(at));
+        assert!(!covers(&erased));
         assert!(erased.insert(WorkspaceId::generate(), at + Duration::DAY));
-        assert!(!erased.covers(&event));
+        assert!(!covers(&erased));
         assert!(erased.insert(event.workspace_id, at));
-        assert!(!erased.covers(&event), "it began at that time, not before");
+        assert!(!covers(&erased), "it began at that time, not before");
         assert!(erased.insert(event.workspace_id, at + Duration::MILLISECOND));
-        assert!(erased.covers(&event));
+        assert!(covers(&erased));
         assert!(!erased.insert(event.workspace_id, at), "an erasure is never withdrawn");
-        assert!(erased.covers(&event));
+        assert!(covers(&erased));
     }
 }

@@ -4,7 +4,7 @@
 use domain::WorkspaceId;
 use time::{Duration, OffsetDateTime};
 
-use crate::{erasures::Erased, intervals::Interval, time_rule};
+use crate::{erasures::Erased, event, intervals::Interval, time_rule};
 
 /// Why there is no row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,9 @@ impl Gap {
         published_at: OffsetDateTime,
     ) -> Self {
         let (workspace_id, occurred_at) = subject;
-        let (at, _) = time_rule::bucketed(occurred_at.unwrap_or(published_at), published_at);
+        let at = event::nanos(occurred_at.unwrap_or(published_at));
+        let (at_ns, _) = time_rule::bucketed(at, event::nanos(published_at));
+        let at = OffsetDateTime::UNIX_EPOCH + Duration::nanoseconds(at_ns);
         let to = at + Duration::MILLISECOND;
         let gap = Self::of(edge_id, boot_epoch, (edge_seq, edge_seq), Reason::DeadLetter, to);
         Self { workspace_id, from: Some(at), ..gap }
@@ -94,7 +96,7 @@ impl Gap {
 
     fn is_erased_by(&self, erased: &Erased) -> bool {
         let began = self.from.unwrap_or(self.to);
-        self.workspace_id.is_some_and(|workspace_id| erased.covers_time(workspace_id, began))
+        self.workspace_id.is_some_and(|workspace_id| erased.covers(workspace_id, event::nanos(began)))
     }
 }
 

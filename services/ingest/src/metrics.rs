@@ -18,6 +18,8 @@ pub struct Metrics {
     events: Counter<u64>,
     /// `keymeter_ingest_clock_skewed_total`: events counted under the broker's time.
     clock_skewed: Counter<u64>,
+    /// `keymeter_ingest_unknown_fields_total`: rows of edges that say more than this version knows of.
+    unknown_fields: Counter<u64>,
     /// `keymeter_ingest_messages_total`: messages read.
     messages: Counter<u64>,
     /// `keymeter_ingest_insert_seconds`: from a batch's first byte to ClickHouse's answer.
@@ -35,7 +37,7 @@ pub struct Metrics {
     /// `keymeter_ingest_audit_findings_total{kind}`: rows that were `missing` or `doubled`.
     audit_findings: Counter<u64>,
     /// `keymeter_ingest_audit_repairs_total{fate}`: of those, the missing that were `restored`, the missing that are
-    /// `gone` and noted as gaps, the doubled that are `single` now.
+    /// `gone` and noted as gaps, the doubled that are `single` now, or stay since the archive has them (`archived`).
     audit_repairs: Counter<u64>,
     /// `keymeter_ingest_dead_letters_erased_total`: dead letters that were removed since they name an erased workspace.
     letters_erased: Counter<u64>,
@@ -55,6 +57,7 @@ impl Metrics {
         Self {
             events: meter.u64_counter("keymeter_ingest_events").build(),
             clock_skewed: meter.u64_counter("keymeter_ingest_clock_skewed").build(),
+            unknown_fields: meter.u64_counter("keymeter_ingest_unknown_fields").build(),
             messages: meter.u64_counter("keymeter_ingest_messages").build(),
             insert: meter.f64_histogram("keymeter_ingest_insert").with_unit("s").build(),
             insert_rows: meter
@@ -76,7 +79,16 @@ impl Metrics {
 
     /// A batch is closed.
     pub fn committed(&self, shard: u16, batch: &Batch) {
-        let Fates { rows, duplicate, dead_lettered, lost, deferred, erased, clock_skewed } = batch.fates;
+        let Fates {
+            rows,
+            duplicate,
+            dead_lettered,
+            lost,
+            deferred,
+            erased,
+            clock_skewed,
+            with_unknown_fields,
+        } = batch.fates;
         let fates = [
             ("row", rows),
             ("duplicate", duplicate),
@@ -89,6 +101,7 @@ impl Metrics {
             self.events.add(count, &[label(shard), KeyValue::new("fate", fate)]);
         }
         self.clock_skewed.add(clock_skewed, &[label(shard)]);
+        self.unknown_fields.add(with_unknown_fields, &[label(shard)]);
         self.messages.add(batch.messages as u64, &[label(shard)]);
     }
 
@@ -127,6 +140,7 @@ impl Metrics {
         self.audit_repairs.add(repaired.restored, &of("fate", "restored"));
         self.audit_repairs.add(repaired.gone, &of("fate", "gone"));
         self.audit_repairs.add(repaired.single, &of("fate", "single"));
+        self.audit_repairs.add(repaired.archived, &of("fate", "archived"));
     }
 
     /// Whether this process owns the shard.

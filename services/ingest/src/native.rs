@@ -1,13 +1,13 @@
 //! Rows as one block in ClickHouse's `Native` format, column by column. The layout is the one that the server
 //! takes over HTTP, where the client states no protocol revision. Pure.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use domain::Origin;
-use time::OffsetDateTime;
+use domain::{Origin, Outcome};
+use uuid::Uuid;
 
-use crate::batch::Row;
+use crate::rows::{Dictionary, Rare, Rows, Texts};
 
 const COLUMNS: usize = 33;
 const OUTCOME: &str = "Enum8('completed' = 1, 'failed' = 2, 'rate_limited' = 3)";
@@ -26,66 +26,120 @@ pub struct Common {
     pub ingested_at_ms: i64,
 }
 
-/// The block, in the table's order so that the server has nothing left to sort.
-#[must_use]
-pub fn encode(mut rows: Vec<Row>, common: Common) -> Bytes {
-    rows.sort_by_cached_key(|Row { event, .. }| {
-        let [workspace, key, request] =
-            [event.workspace_id.as_uuid(), event.key_id.as_uuid(), event.request_id.as_uuid()]
-                .map(server_order);
-        (workspace, key, millis(event.occurred_at), request)
+/// The block in pieces, a column each, so that never more than a column is there twice.
+pub struct Block {
+    rows: Arc<Rows>,
+    common: Common,
+    /// Numbers of rows in the table's order, so that the server has nothing left to sort.
+    order: Vec<u32>,
+    next: usize,
+    /// Columns by turns: one is written while the other is on its way, and is used again once that has gone.
+    out: [BytesMut; 2],
+}
+
+impl Block {
+    /// The block of these rows.
+    #[must_use]
+    pub fn new(rows: Arc<Rows>, common: Common) -> Self {
+        let order = order(&rows);
+        Self { rows, common, order, next: 0, out: Default::default() }
+    }
+}
+
+impl Iterator for Block {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.next == COLUMNS {
+            return None;
+        }
+        let mut column = Column { order: &self.order, out: &mut self.out[self.next % 2] };
+        if self.next == 0 {
+            put_varint(column.out, COLUMNS);
+            put_varint(column.out, self.order.len());
+        }
+        put(&mut column, self.next, &self.rows, self.common);
+        self.next += 1;
+        Some(column.out.split().freeze())
+    }
+}
+
+fn put(column: &mut Column<'_>, number: usize, rows: &Rows, common: Common) {
+    let caller = |row: usize| &rows.callers.values[rows.caller[row] as usize];
+    match number {
+        0 => column.fixed("workspace_id", "UUID", |row| uuid(caller(row).workspace_id.as_uuid())),
+        1 => column.fixed("key_id", "UUID", |row| uuid(caller(row).key_id.as_uuid())),
+        2 => column.fixed("secret_id", "UUID", |row| uuid(caller(row).secret_id.as_uuid())),
+        3 => column.fixed("request_id", "UUID", |row| uuid(rows.request_id[row])),
+        4 => column.texts("client_request_id", &rows.client_request_id),
+        5 => column.fixed("occurred_at", TIME, |row| rows.occurred_at_ms[row].to_le_bytes()),
+        6 => column.fixed("ingested_at", TIME, |_| common.ingested_at_ms.to_le_bytes()),
+        7 => column.fixed("clock_skewed", "Bool", |row| [u8::from(rows.clock_skewed[row])]),
+        8 => column.fixed("interrupted", "Bool", |row| [u8::from(rows.interrupted[row])]),
+        9 => column.dictionary("method", &rows.method),
+        10 => column.dictionary("route", &rows.route),
+        11 => column.texts("path", &rows.path),
+        12 => column.texts("resource_id", &rows.resource_id),
+        13 => column.fixed("status_code", "UInt16", |row| rows.status_code[row].to_le_bytes()),
+        14 => column.fixed("outcome", OUTCOME, |row| [outcome(rows.status_code[row])]),
+        15 => column.fixed("origin", ORIGIN, |row| [origin(rows.origin[row])]),
+        16 => column.dictionary("denial", &rows.denial),
+        17 => column.dictionary("limit_name", &rows.limit_name),
+        18 => column.fixed("limit_window_s", "UInt32", |row| rows.limit_window_s[row].to_le_bytes()),
+        19 => column.fixed("limit_remaining", "UInt64", |row| rows.limit_remaining[row].to_le_bytes()),
+        20 => column.fixed("latency_us", "UInt32", |row| rows.latency_us[row].to_le_bytes()),
+        21 => column.fixed("request_bytes", "UInt64", |row| rows.request_bytes[row].to_le_bytes()),
+        22 => column.fixed("response_bytes", "UInt64", |row| rows.response_bytes[row].to_le_bytes()),
+        23 => column.fixed("client_ip", "IPv6", |row| rows.client_ip[row]),
+        24 => column.dictionary("user_agent", &rows.user_agent),
+        25 => column.dictionary("region", &rows.region),
+        26 => column
+            .fixed("trace_id", "FixedString(16)", |row| rows.trace_id.get(row).copied().unwrap_or_default()),
+        27 => {
+            let edges = rows.sources.values.iter().map(|(edge_id, _)| &**edge_id);
+            column.numbered("edge_id", edges, &rows.source);
+        }
+        28 => column.fixed("boot_epoch", "UInt32", |row| {
+            rows.sources.values[usize::from(rows.source[row])].1.to_le_bytes()
+        }),
+        29 => column.fixed("shard", "UInt16", |_| common.shard.to_le_bytes()),
+        30 => column.fixed("edge_seq", "UInt64", |row| rows.edge_seq[row].to_le_bytes()),
+        31 => column.fixed("writer_epoch", "UInt32", |_| common.writer_epoch.to_le_bytes()),
+        _ => column.rare("unknown_fields", &rows.unknown_fields),
+    }
+}
+
+/// Rows as the table sorts them: by workspace, key, time, request.
+fn order(rows: &Rows) -> Vec<u32> {
+    let mut callers: Vec<_> = rows.callers.values.iter().zip(0_usize..).collect();
+    callers.sort_unstable_by_key(|(caller, _)| {
+        [caller.workspace_id.as_uuid(), caller.key_id.as_uuid()].map(server_order)
     });
-    let mut block = Block::new(&rows);
-    columns(&mut block, common);
-    block.finish()
+    let (mut ranks, mut rank) = (vec![0_u64; callers.len()], 0);
+    for pair in callers.windows(2) {
+        // Secrets are no part of the order.
+        rank += u64::from(
+            (pair[0].0.workspace_id, pair[0].0.key_id) != (pair[1].0.workspace_id, pair[1].0.key_id),
+        );
+        ranks[pair[1].1] = rank;
+    }
+    let first_ms = rows.occurred_at_ms.iter().copied().min().unwrap_or_default();
+    let mut order: Vec<(u64, (u64, u64), u32)> = Vec::with_capacity(rows.len());
+    for (row, number) in rows.kept().map(|row| (row, u32::try_from(row).expect("a batch has fewer rows"))) {
+        // 41 bits are seventy years; should a batch have more, the server sorts again.
+        let after_ms = rows.occurred_at_ms[row].abs_diff(first_ms).min((1 << 41) - 1);
+        let place = ranks[rows.caller[row] as usize] << 41 | after_ms;
+        order.push((place, server_order(rows.request_id[row]), number));
+    }
+    order.sort_unstable();
+    order.into_iter().map(|(_, _, number)| number).collect()
 }
 
-fn columns(block: &mut Block<'_>, common: Common) {
-    block.fixed("workspace_id", "UUID", |row| uuid(row.event.workspace_id.as_uuid()));
-    block.fixed("key_id", "UUID", |row| uuid(row.event.key_id.as_uuid()));
-    block.fixed("secret_id", "UUID", |row| uuid(row.event.secret_id.as_uuid()));
-    block.fixed("request_id", "UUID", |row| uuid(row.event.request_id.as_uuid()));
-    block.string("client_request_id", |row| &row.event.client_request_id);
-    block.fixed("occurred_at", TIME, |row| millis(row.event.occurred_at).to_le_bytes());
-    block.fixed("ingested_at", TIME, |_| common.ingested_at_ms.to_le_bytes());
-    block.fixed("clock_skewed", "Bool", |row| [u8::from(row.clock_skewed)]);
-    block.fixed("interrupted", "Bool", |row| [u8::from(row.event.interrupted)]);
-    block.dictionary("method", |row| &row.event.method);
-    block.dictionary("route", |row| &row.event.route);
-    block.string("path", |row| &row.event.path);
-    block.string("resource_id", |row| &row.event.resource_id);
-    block.fixed("status_code", "UInt16", |row| row.event.status_code.to_le_bytes());
-    block.fixed("outcome", OUTCOME, |row| [outcome(row.event.outcome())]);
-    block.fixed("origin", ORIGIN, |row| [origin(row.event.origin)]);
-    block.dictionary("denial", |row| row.event.denial.map_or("", domain::Denial::as_str));
-    block.dictionary("limit_name", |row| &row.event.limit_name);
-    block.fixed("limit_window_s", "UInt32", |row| row.event.limit_window_s.to_le_bytes());
-    block.fixed("limit_remaining", "UInt64", |row| row.event.limit_remaining.to_le_bytes());
-    block.fixed("latency_us", "UInt32", |row| row.event.latency_us.to_le_bytes());
-    block.fixed("request_bytes", "UInt64", |row| row.event.request_bytes.to_le_bytes());
-    block.fixed("response_bytes", "UInt64", |row| row.event.response_bytes.to_le_bytes());
-    block.fixed("client_ip", "IPv6", |row| row.event.client_ip.octets());
-    block.dictionary("user_agent", |row| &row.event.user_agent);
-    block.dictionary("region", |row| &row.event.region);
-    block.fixed("trace_id", "FixedString(16)", |row| row.event.trace_id);
-    block.dictionary("edge_id", |row| &row.edge_id);
-    block.fixed("boot_epoch", "UInt32", |row| row.boot_epoch.to_le_bytes());
-    block.fixed("shard", "UInt16", |_| common.shard.to_le_bytes());
-    block.fixed("edge_seq", "UInt64", |row| row.edge_seq.to_le_bytes());
-    block.fixed("writer_epoch", "UInt32", |_| common.writer_epoch.to_le_bytes());
-    block.string("unknown_fields", |row| &row.unknown_fields);
-}
-
-/// A time in the milliseconds that a row keeps; what does not fit the column's years is cut to them.
-fn millis(at: OffsetDateTime) -> i64 {
-    i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).unwrap_or(i64::MAX)
-}
-
-fn outcome(outcome: domain::Outcome) -> u8 {
-    match outcome {
-        domain::Outcome::Completed => 1,
-        domain::Outcome::Failed => 2,
-        domain::Outcome::RateLimited => 3,
+fn outcome(status_code: u16) -> u8 {
+    match Outcome::of(status_code) {
+        Outcome::Completed => 1,
+        Outcome::Failed => 2,
+        Outcome::RateLimited => 3,
     }
 }
 
@@ -97,7 +151,7 @@ fn origin(origin: Origin) -> u8 {
 }
 
 /// ClickHouse keeps a UUID as two little-endian halves, the high one first.
-fn uuid(uuid: uuid::Uuid) -> [u8; 16] {
+fn uuid(uuid: Uuid) -> [u8; 16] {
     let (high, low) = uuid.as_u64_pair();
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&high.to_le_bytes());
@@ -106,75 +160,78 @@ fn uuid(uuid: uuid::Uuid) -> [u8; 16] {
 }
 
 /// ClickHouse sorts UUIDs by their second half first.
-fn server_order(uuid: uuid::Uuid) -> (u64, u64) {
+fn server_order(uuid: Uuid) -> (u64, u64) {
     let (high, low) = uuid.as_u64_pair();
     (low, high)
 }
 
-struct Block<'a> {
-    rows: &'a [Row],
-    columns: usize,
-    out: BytesMut,
+/// One column on its way out.
+struct Column<'a> {
+    order: &'a [u32],
+    out: &'a mut BytesMut,
 }
 
-impl<'a> Block<'a> {
-    fn new(rows: &'a [Row]) -> Self {
-        // About what a row takes; the buffer grows if paths are long.
-        let mut out = BytesMut::with_capacity(rows.len() * 256 + 1_024);
-        put_varint(&mut out, COLUMNS);
-        put_varint(&mut out, rows.len());
-        Self { rows, columns: 0, out }
-    }
-
-    fn finish(self) -> Bytes {
-        assert_eq!(self.columns, COLUMNS, "the number of columns is said before them");
-        self.out.freeze()
-    }
-
-    fn fixed<const N: usize>(&mut self, name: &str, kind: &str, value: impl Fn(&Row) -> [u8; N]) {
-        self.head(name, kind);
-        for row in self.rows {
-            self.out.put_slice(&value(row));
+impl Column<'_> {
+    fn fixed<const N: usize>(&mut self, name: &str, kind: &str, value: impl Fn(usize) -> [u8; N]) {
+        self.head(name, kind, self.order.len() * N);
+        for row in self.order {
+            self.out.put_slice(&value(*row as usize));
         }
     }
 
-    fn string<T: AsRef<[u8]> + ?Sized>(&mut self, name: &str, value: impl Fn(&Row) -> &T) {
-        self.head(name, "String");
-        for row in self.rows {
-            put_string(&mut self.out, value(row).as_ref());
+    fn texts(&mut self, name: &str, texts: &Texts) {
+        self.head(name, "String", texts.bytes.len() + self.order.len() * 2);
+        let mut end = 0;
+        let ends: Vec<u32> = texts
+            .lengths
+            .iter()
+            .map(|length| {
+                end += u32::from(*length);
+                end
+            })
+            .collect();
+        for row in self.order.iter().map(|row| *row as usize) {
+            let (end, length) = (ends[row] as usize, usize::from(texts.lengths[row]));
+            put_varint(self.out, length);
+            self.out.put_slice(&texts.bytes[end - length..end]);
         }
+    }
+
+    fn rare(&mut self, name: &str, rare: &Rare) {
+        self.head(name, "String", rare.len() + self.order.len());
+        for row in self.order {
+            put_string(self.out, rare.of(*row as usize));
+        }
+    }
+
+    fn dictionary(&mut self, name: &str, dictionary: &Dictionary) {
+        self.numbered(name, dictionary.texts.values.iter().map(|text| &**text), &dictionary.numbers);
     }
 
     /// A `LowCardinality(String)`: the distinct values, then for each row the number of its value.
-    fn dictionary(&mut self, name: &str, value: impl Fn(&'a Row) -> &'a str) {
+    fn numbered<'t>(&mut self, name: &str, values: impl ExactSizeIterator<Item = &'t str>, numbers: &[u16]) {
         const VERSION: u64 = 1;
-        const INDEX_OF_4_BYTES: u64 = 2;
+        const INDEX_OF_1_BYTE: u64 = 0;
+        const INDEX_OF_2_BYTES: u64 = 1;
         const OWN_KEYS: u64 = 1 << 9;
         const NEW_DICTIONARY: u64 = 1 << 10;
-        self.head(name, TEXT);
-        let mut numbers: HashMap<&str, u32> = HashMap::new();
-        let mut keys: Vec<&str> = Vec::new();
-        let mut indexes = BytesMut::with_capacity(self.rows.len() * 4);
-        for row in self.rows {
-            let value = value(row);
-            let number = *numbers.entry(value).or_insert_with(|| {
-                keys.push(value);
-                u32::try_from(keys.len() - 1).expect("a batch has fewer rows than that")
-            });
-            indexes.put_u32_le(number);
-        }
+        self.head(name, TEXT, self.order.len() * 2);
+        let is_small = values.len() <= 256;
+        let index = if is_small { INDEX_OF_1_BYTE } else { INDEX_OF_2_BYTES };
         self.out.put_u64_le(VERSION);
-        self.out.put_u64_le(INDEX_OF_4_BYTES | OWN_KEYS | NEW_DICTIONARY);
-        self.out.put_u64_le(keys.len() as u64);
-        keys.iter().for_each(|key| put_string(&mut self.out, key.as_bytes()));
-        self.out.put_u64_le(self.rows.len() as u64);
-        self.out.put_slice(&indexes);
+        self.out.put_u64_le(index | OWN_KEYS | NEW_DICTIONARY);
+        self.out.put_u64_le(values.len() as u64);
+        values.for_each(|value| put_string(self.out, value.as_bytes()));
+        self.out.put_u64_le(self.order.len() as u64);
+        for number in self.order.iter().map(|row| numbers[*row as usize]) {
+            if is_small { self.out.put_u8(number as u8) } else { self.out.put_u16_le(number) }
+        }
     }
 
-    fn head(&mut self, name: &str, kind: &str) {
-        self.columns += 1;
-        put_string(&mut self.out, name.as_bytes());
-        put_string(&mut self.out, kind.as_bytes());
+    fn head(&mut self, name: &str, kind: &str, bytes: usize) {
+        self.out.reserve(bytes + 128);
+        put_string(self.out, name.as_bytes());
+        put_string(self.out, kind.as_bytes());
     }
 }
 

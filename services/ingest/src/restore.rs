@@ -2,19 +2,21 @@
 //! that are gone. What is there is asked of ClickHouse, not of the record. Needs the shard, so that nobody else
 //! writes meanwhile; PROTOCOL.md says why that is exact.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use time::OffsetDateTime;
 
 use crate::{
-    batch::{Buffer, Message, Row},
+    batch::{Buffer, Message},
     decode,
     erasures::Erased,
+    event,
     lease::Lease,
     letter,
     native::Common,
     record::{Closed, Record},
+    rows::Rows,
     trouble::Trouble,
     world::World,
 };
@@ -94,14 +96,14 @@ async fn restore_chunk<W: World>(
         closed.insert_found(edge_id, *boot_epoch, (*seq, *seq));
     }
     // It knows of the rows that are there and of nothing else that is closed.
-    let mut buffer = Buffer::new(shard, closed);
+    let mut buffer = Buffer::new(shard, closed, EVENTS_MAX);
     buffer.obey(erased.clone());
     let now = world.instant();
     let outcomes = messages.iter().map(|message| push(&mut buffer, message, shard, now)).collect();
     let (mut batch, _) = buffer.drain(now);
     let rows = std::mem::take(&mut batch.rows);
     let mut settled: BTreeSet<Identity> = there.into_iter().collect();
-    settled.extend(rows.iter().map(|row| (row.edge_id.to_string(), row.boot_epoch, row.edge_seq)));
+    settled.extend(rows.numbers().map(|of| (of.edge_id.to_owned(), of.boot_epoch, of.edge_seq)));
     if !rows.is_empty() {
         insert_rows(world, lease, shard, rows, insert).await?;
         lease.hold(world.publish_activity(&batch.activity)).await??;
@@ -120,8 +122,8 @@ fn push(buffer: &mut Buffer, message: &Published, shard: u16, now: Instant) -> O
         Ok(decoded) => decoded,
         Err(reason) => return Outcome { unreadable: Some(reason), ..outcome },
     };
-    for (index, (seq, event)) in (decoded.first_seq..).zip(decoded.events).enumerate() {
-        if let Err(reason) = event {
+    for (index, (seq, bytes)) in (decoded.first_seq..).zip(decoded.events).enumerate() {
+        if let Err(reason) = event::read(&bytes, |_| ()) {
             let reason = format!("event {index} with sequence {seq}: {reason}");
             outcome.unreadable.get_or_insert(reason);
             continue;
@@ -142,17 +144,17 @@ async fn insert_rows<W: World>(
     world: &W,
     lease: &mut Lease<W>,
     shard: u16,
-    rows: Vec<Row>,
+    rows: Rows,
     insert: u64,
 ) -> Result<(), Trouble> {
     let mut record = lease.record().clone();
-    for row in &rows {
-        record.closed.insert_found(&row.edge_id, row.boot_epoch, (row.edge_seq, row.edge_seq));
+    for of in rows.numbers() {
+        record.closed.insert_found(of.edge_id, of.boot_epoch, (of.edge_seq, of.edge_seq));
     }
     let now_ms = i64::try_from(world.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
     let ingested_at_ms = now_ms.max(record.closed_through_ms + 1);
     let common = Common { shard, writer_epoch: record.epoch, ingested_at_ms };
-    lease.hold(world.insert(rows, common, insert)).await??;
+    lease.hold(world.insert(Arc::new(rows), common, insert)).await??;
     lease.write(Record { closed_through_ms: ingested_at_ms, ..record }).await
 }
 

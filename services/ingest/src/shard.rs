@@ -1,29 +1,29 @@
-//! One shard, from its stream to its rows: take it over, then read, batch, insert, record, tell. Whatever goes
+//! One shard, from its stream to its rows: take it over, then read, batch, write. Whatever goes
 //! wrong ends in a takeover; nothing is repaired on the spot.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     pin::Pin,
     time::{Duration, Instant},
 };
 
+use time::{Date, OffsetDateTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Services,
-    audit::{self, Findings, Repaired, Said},
-    batch::{Batch, Buffer},
+    archive::{Archive, Attempts},
+    audit::{Findings, Repaired, Said},
+    batch::Buffer,
     erasures::Erasures,
-    intervals::Intervals,
-    lease::{self, Lease},
-    native::Common,
-    record::{Cursor, INTERVALS_MAX, Record},
+    lease,
     schema::Refusal,
+    stream_keep::Kept,
     takeover,
     trouble::Trouble,
     watermark::{Heartbeat, Standing, Watermark},
     world::{Messages as _, World},
+    write::Writer,
 };
 
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -45,10 +45,11 @@ pub async fn run<W: World>(
     services: Services<W>,
     shutdown: CancellationToken,
 ) -> Result<(), Refusal> {
-    let (mut reason, mut pause) = ("start", PAUSE_FIRST);
+    let (mut reason, mut pause, mut attempts) = ("start", PAUSE_FIRST, Attempts::default());
     loop {
         let started = services.world.instant();
-        let Err(trouble) = Box::pin(own(shard, reason, &services, &shutdown)).await else { return Ok(()) };
+        let owned = Box::pin(own(shard, reason, &services, &mut attempts, &shutdown)).await;
+        let Err(trouble) = owned else { return Ok(()) };
         services.metrics.owned(shard, false);
         reason = trouble.label();
         match trouble {
@@ -84,13 +85,14 @@ async fn own<W: World>(
     shard: u16,
     reason: &'static str,
     services: &Services<W>,
+    attempts: &mut Attempts,
     shutdown: &CancellationToken,
 ) -> Result<(), Trouble> {
     // Before the takeover reads anything, so that no later connection goes unnoticed.
     let connections = services.world.connections();
     let worker = tokio::select! {
         biased;
-        worker = Worker::start(shard, reason, services, connections) => worker?,
+        worker = Worker::start(shard, reason, services, attempts, connections) => worker?,
         () = shutdown.cancelled() => return Ok(()),
     };
     services.shards.up(shard);
@@ -99,18 +101,23 @@ async fn own<W: World>(
     Box::pin(worker.work(shutdown)).await
 }
 
+type Work = Pin<Box<dyn Future<Output = Result<(), Trouble>> + Send>>;
+
 struct Worker<'a, W: World> {
     shard: u16,
     services: &'a Services<W>,
-    lease: Lease<W>,
+    writer: Writer<'a, W>,
     reader: W::Reader,
     buffer: Buffer,
     erasures: watch::Receiver<Erasures>,
-    /// The revision of what each edge and boot was told last in this epoch.
-    told: BTreeMap<(String, u32), u64>,
-    /// Inserts of this epoch so far.
-    inserts: u64,
     connections: watch::Receiver<u64>,
+    archive: Archive,
+    attempts: &'a mut Attempts,
+    /// What of it is being done, beside the inserts: those have a later `ingested_at` than what it reads.
+    beside: Option<Work>,
+    /// When rows were last let expire.
+    expired_on: Option<Date>,
+    kept: Kept,
     watermark: Watermark,
     said: Option<Standing>,
     ticks: u64,
@@ -126,9 +133,12 @@ impl<'a, W: World> Worker<'a, W> {
         shard: u16,
         reason: &'static str,
         services: &'a Services<W>,
+        attempts: &'a mut Attempts,
         connections: watch::Receiver<u64>,
     ) -> Result<Self, Trouble> {
         let mut lease = takeover::take(shard, reason, services).await?;
+        let archived = lease.hold(services.world.archived(shard)).await??;
+        let archive = Archive::new(shard, lease.record().epoch, archived);
         let said = lease.hold(services.world.standing(shard)).await??;
         let nothing = Standing { complete_up_to: None, unaccounted: Vec::new() };
         let reader = services.world.read(shard, lease.record().cursor.sequence).await?;
@@ -136,12 +146,15 @@ impl<'a, W: World> Worker<'a, W> {
             shard,
             services,
             reader,
-            buffer: Buffer::new(shard, lease.record().closed.clone()),
-            lease,
+            buffer: Buffer::new(shard, lease.record().closed.clone(), services.rows_max),
+            writer: Writer::new(shard, services, lease),
             erasures: services.erasures.clone(),
-            told: BTreeMap::new(),
-            inserts: 0,
             connections,
+            archive,
+            attempts,
+            beside: None,
+            expired_on: None,
+            kept: Kept::new(services.stream_keep),
             watermark: Watermark::new(said.clone().unwrap_or_else(|| nothing.clone())),
             said,
             ticks: 0,
@@ -156,12 +169,12 @@ impl<'a, W: World> Worker<'a, W> {
             let known = worker.erasures.wait_for(|erasures| erasures.is_complete).await;
             known.map(drop).map_err(Trouble::nats)
         };
-        worker.lease.hold(all_known).await??;
+        worker.writer.lease.hold(all_known).await??;
         worker.obey().await?;
-        let everything = worker.lease.record().closed.iter();
+        let everything = worker.writer.lease.record().closed.iter();
         let everything =
             everything.map(|(edge_id, boot_epoch, _)| (edge_id.to_owned(), boot_epoch)).collect();
-        worker.tell_edges(everything).await?;
+        worker.writer.tell_edges(everything).await?;
         Ok(worker)
     }
 
@@ -174,7 +187,7 @@ impl<'a, W: World> Worker<'a, W> {
                 biased;
                 () = shutdown.cancelled() => {
                     // What was read and not written is read again.
-                    self.lease.release().await;
+                    self.writer.lease.release().await;
                     return Ok(());
                 }
                 _ = self.connections.changed() => return Err(Trouble::Nats("the connection was made anew".into())),
@@ -184,6 +197,7 @@ impl<'a, W: World> Worker<'a, W> {
                     self.audit = None;
                     self.settle(found).await?;
                 }
+                done = done(&mut self.beside), if self.beside.is_some() => self.finished(done)?,
                 // Before the wait: what is there already goes into the same insert.
                 message = self.reader.next(), if !self.buffer.is_full() => {
                     self.buffer.push(message?, world.instant());
@@ -198,12 +212,15 @@ impl<'a, W: World> Worker<'a, W> {
     async fn obey(&mut self) -> Result<(), Trouble> {
         let erased = self.erasures.borrow_and_update().erased.clone();
         self.buffer.obey(erased.clone());
-        let rows = self.lease.hold(self.services.world.erase(self.shard, &erased)).await??;
+        // Nor does a pass of the archive, which might have read the rows already.
+        self.await_beside().await?;
+        let rows = self.writer.lease.hold(self.services.world.erase(self.shard, &erased)).await??;
         if rows > 0 {
             tracing::info!(self.shard, rows, "deleted what was erased");
             self.services.metrics.erased(self.shard, rows);
         }
-        let letters = self.lease.hold(self.services.world.erase_letters(self.shard, &erased)).await??;
+        let letters =
+            self.writer.lease.hold(self.services.world.erase_letters(self.shard, &erased)).await??;
         if letters > 0 {
             tracing::info!(self.shard, letters, "removed dead letters of what was erased");
             self.services.metrics.letters_erased(self.shard, letters);
@@ -211,85 +228,78 @@ impl<'a, W: World> Worker<'a, W> {
         Ok(())
     }
 
-    /// Writes what was read. The order is the protocol: what is closed was inserted, dead-lettered and announced.
+    /// Writes what was read, and meanwhile reads what comes next.
     async fn flush(&mut self) -> Result<(), Trouble> {
-        let (mut batch, closed) = self.buffer.drain(self.services.world.instant());
-        let Services { world, metrics, .. } = self.services;
-        let record = self.lease.record().clone();
-        let incarnation = &record.cursor.incarnation;
-        let letters = world.publish_dead_letters(self.shard, incarnation, &batch.dead_letters);
-        self.lease.hold(letters).await??;
-        if !batch.gaps.is_empty() {
-            self.lease.hold(world.note_gaps(self.shard, &batch.gaps)).await??;
+        let world = &self.services.world;
+        let (batch, closed) = self.buffer.drain(world.instant());
+        if let Some(oldest) = batch.rows.oldest() {
+            self.archive.inserting(oldest);
         }
-        let closed_through_ms = self.insert(&mut batch).await?;
-        self.lease.hold(world.publish_activity(&batch.activity)).await??;
-        let cursor = Cursor { sequence: batch.last_sequence, ..record.cursor };
-        self.lease.write(Record { cursor, closed, closed_through_ms, ..record }).await?;
-        metrics.committed(self.shard, &batch);
-        self.tell_edges(batch.touched).await
-    }
-
-    /// Inserts the rows under an `ingested_at` later than every one before, and returns it.
-    async fn insert(&mut self, batch: &mut Batch) -> Result<i64, Trouble> {
-        let Record { epoch, closed_through_ms, .. } = *self.lease.record();
-        let rows = std::mem::take(&mut batch.rows);
-        if rows.is_empty() {
-            return Ok(closed_through_ms);
+        let mut writing = std::pin::pin!(self.writer.write(batch, closed));
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut writing => return written.map(|rows| self.buffer.reuse(rows)),
+                message = self.reader.next(), if !self.buffer.is_full() => match message {
+                    Ok(message) => self.buffer.push(message, world.instant()),
+                    // What is being written need not be found by a takeover.
+                    Err(trouble) => return writing.await.and(Err(trouble)),
+                },
+            }
         }
-        let now_ms = i64::try_from(self.services.world.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-        let ingested_at_ms = now_ms.max(closed_through_ms + 1);
-        let started = self.services.world.instant();
-        self.inserts += 1;
-        let common = Common { shard: self.shard, writer_epoch: epoch, ingested_at_ms };
-        self.lease.hold(self.services.world.insert(rows, common, self.inserts)).await??;
-        self.services.metrics.inserted(
-            self.shard,
-            batch.fates.rows,
-            (self.services.world.instant() - started).as_secs_f64(),
-        );
-        self.services.clickhouse.up(self.shard);
-        Ok(ingested_at_ms)
-    }
-
-    /// Tells edges what they may forget. What they were told before stays true, so nothing is ever taken back, not
-    /// even by a worker that has lost the shard and does not know it yet.
-    async fn tell_edges(&mut self, touched: BTreeSet<(String, u32)>) -> Result<(), Trouble> {
-        for edge in touched {
-            let (edge_id, boot_epoch) = (edge.0.as_str(), edge.1);
-            let Some(closed) = self.lease.record().closed.of(edge_id, boot_epoch) else { continue };
-            let world = &self.services.world;
-            let (revision, told) = match self.told.get(&edge) {
-                Some(revision) => (*revision, None),
-                None => world.told_edge(self.shard, edge_id, boot_epoch).await?,
-            };
-            let before = told.iter().flat_map(Intervals::iter);
-            // The first ones are those that free the oldest segments.
-            let known = before.chain(closed.iter()).collect::<Intervals>().first(INTERVALS_MAX);
-            let revision = if told.as_ref() == Some(&known) {
-                revision
-            } else {
-                world.tell_edge(self.shard, edge_id, boot_epoch, &known, revision).await?
-            };
-            self.told.insert(edge, revision);
-            self.lease.renew().await?;
-        }
-        Ok(())
     }
 
     async fn tick(&mut self) -> Result<(), Trouble> {
         self.services.clickhouse.up(self.shard);
-        self.lease.renew().await?;
+        self.writer.lease.renew().await?;
         self.advance_watermark().await?;
+        self.archive();
         self.next_tick = self.services.world.instant() + TICK;
         self.ticks += 1;
         if self.ticks % AUDIT_TICKS == 1 && self.audit.is_none() {
-            let (world, shard, record) = (&self.services.world, self.shard, self.lease.record().clone());
+            let (world, shard, record) =
+                (&self.services.world, self.shard, self.writer.lease.record().clone());
             self.audit = Some(Box::pin(async move { world.audit(shard, &record).await }));
         }
         if self.ticks.is_multiple_of(PURGE_TICKS) {
             self.purge().await?;
         }
+        Ok(())
+    }
+
+    /// Starts what is due of the archive.
+    fn archive(&mut self) {
+        if self.beside.is_some() || !self.attempts.may_begin(self.services.world.instant()) {
+            return;
+        }
+        let (world, now) = (self.services.world.clone(), self.services.world.now());
+        // No insert runs, so these are all rows of the shard up to then that there will ever be.
+        let through_ms = self.writer.lease.record().closed_through_ms;
+        if let Some(pass) = self.archive.begin(through_ms, now) {
+            self.beside = Some(Box::pin(async move { world.archive(pass).await }));
+        } else if self.shard == 0 && self.expired_on != Some(now.date()) {
+            // Once a day for the rows of all shards, since it goes through all of them.
+            self.expired_on = Some(now.date());
+            self.beside = Some(Box::pin(async move { world.expire().await }));
+        }
+    }
+
+    async fn await_beside(&mut self) -> Result<(), Trouble> {
+        if self.beside.is_some() {
+            let done = self.writer.lease.hold(done(&mut self.beside)).await?;
+            self.finished(done)?;
+        }
+        Ok(())
+    }
+
+    fn finished(&mut self, done: Result<(), Trouble>) -> Result<(), Trouble> {
+        self.beside = None;
+        self.attempts.went(done.is_ok(), self.services.world.instant());
+        if let Err(trouble) = &done {
+            tracing::warn!(self.shard, reason = %trouble, "could not archive; the shard is taken over to find out");
+        }
+        done?;
+        self.archive.noted();
         Ok(())
     }
 
@@ -307,12 +317,12 @@ impl<'a, W: World> Worker<'a, W> {
                 }
             }
         }
-        let standing = self.watermark.standing(&self.lease.record().closed, now);
+        let standing = self.watermark.standing(&self.writer.lease.record().closed, now);
         if self.said.as_ref() == Some(&standing) { Ok(()) } else { self.say(standing).await }
     }
 
     async fn say(&mut self, standing: Standing) -> Result<(), Trouble> {
-        self.lease.hold(self.services.world.set_standing(self.shard, &standing)).await??;
+        self.writer.lease.hold(self.services.world.set_standing(self.shard, &standing)).await??;
         if let Some(at) = standing.complete_up_to {
             self.services.metrics.complete_up_to(self.shard, at);
         }
@@ -322,7 +332,7 @@ impl<'a, W: World> Worker<'a, W> {
 
     /// Repairs what an audit has found. One that could not look is no trouble: the next one will.
     async fn settle(&mut self, found: Result<Findings, Trouble>) -> Result<(), Trouble> {
-        let Services { world, metrics, .. } = self.services;
+        let metrics = &self.services.metrics;
         let findings = match found {
             Ok(findings) if findings.is_empty() => {
                 metrics.audited(self.shard, "clean");
@@ -338,14 +348,13 @@ impl<'a, W: World> Worker<'a, W> {
         let (missing, doubled) = (Said(&findings.missing).to_string(), Said(&findings.doubled).to_string());
         tracing::warn!(self.shard, missing, doubled, "the audit found rows that are missing or doubled");
         let erased = self.erasures.borrow().erased.clone();
-        let inserts = &mut self.inserts;
-        let next = || {
-            *inserts += 1;
-            *inserts
-        };
-        let repaired = audit::repair(world, &mut self.lease, self.shard, &erased, &findings, next).await?;
-        let Repaired { restored, gone, single } = repaired;
-        tracing::warn!(self.shard, restored, gone, single, "repaired what the audit found");
+        // A pass of the archive might have read what is about to be deleted.
+        self.await_beside().await?;
+        // What is restored may be of any day.
+        self.archive.inserting(OffsetDateTime::UNIX_EPOCH);
+        let repaired = self.writer.repair(&erased, &findings).await?;
+        let Repaired { restored, gone, single, archived } = repaired;
+        tracing::warn!(self.shard, restored, gone, single, archived, "repaired what the audit found");
         metrics.audited(self.shard, "found");
         metrics.repaired(self.shard, &findings, repaired);
         Ok(())
@@ -355,9 +364,20 @@ impl<'a, W: World> Worker<'a, W> {
         let Services { world, metrics, stream_bytes_max, .. } = self.services;
         let stream = world.stream_state(self.shard).await?;
         metrics.stream_bytes(self.shard, stream.bytes);
-        if stream.bytes > stream_bytes_max / 100 * FULL_PERCENT {
-            world.purge(self.shard, self.lease.record().cursor.sequence).await?;
+        let closed = self.writer.lease.record().cursor.sequence;
+        let over = self.kept.over(closed, world.instant());
+        let over = if stream.bytes > stream_bytes_max / 100 * FULL_PERCENT { Some(closed) } else { over };
+        if let Some(sequence) = over {
+            world.purge(self.shard, sequence).await?;
         }
         Ok(())
+    }
+}
+
+/// What is done beside; never, if there is nothing.
+async fn done(beside: &mut Option<Work>) -> Result<(), Trouble> {
+    match beside {
+        Some(work) => work.await,
+        None => std::future::pending().await,
     }
 }

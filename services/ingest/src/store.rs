@@ -1,4 +1,4 @@
-//! ClickHouse: the only file that names its driver. Applies the schema, raises the fence, inserts, reads back.
+//! ClickHouse: with `store/` the only files that name its driver. Applies the schema, raises the fence, inserts, reads back.
 //! Every call is bounded in time; what an error left behind is for a takeover to find out.
 
 use std::time::Duration;
@@ -12,10 +12,12 @@ use time::OffsetDateTime;
 use crate::{
     config::Config,
     erasures::Erased,
+    layout::Layout,
     schema::{self, Refusal},
     watermark::Standing,
 };
 
+mod archive;
 mod audit;
 mod gaps;
 
@@ -38,6 +40,7 @@ const VIOLATED_CONSTRAINT: &str = "Code: 469.";
 #[derive(Clone)]
 pub struct Store {
     client: Client,
+    layout: Layout,
 }
 
 /// Why a call did not go well.
@@ -91,7 +94,10 @@ impl Store {
         if let Some(password) = &config.clickhouse_password {
             client = client.with_password(password.expose_secret());
         }
-        Self { client: client.with_setting("async_insert", "0") }
+        let layout = Layout::new(config.clickhouse_cluster.clone());
+        let settings = layout.settings().iter();
+        let client = settings.fold(client, |client, (name, value)| client.with_setting(*name, *value));
+        Self { client, layout }
     }
 
     /// Checks the server's version and applies what is missing of the schema.
@@ -101,18 +107,15 @@ impl Store {
     pub async fn prepare(&self) -> Result<(), StoreError> {
         let version: String = question(self.client.query_raw("select version()").fetch_one()).await?;
         schema::check_version("ClickHouse", &version, schema::CLICKHOUSE_MIN)?;
-        self.execute("create database if not exists keymeter").await?;
-        self.execute(
-            "create table if not exists keymeter.schema_migrations
-             (version UInt32, name String, applied_at DateTime64(3, 'UTC') default now64(3))
-             engine = MergeTree order by version",
-        )
-        .await?;
-        let applied = self.client.query_raw("select distinct version from keymeter.schema_migrations");
-        let applied: Vec<u32> = question(applied.fetch_all()).await?;
+        self.check_layout().await?;
+        for sql in schema::statements(schema::NOTES).flat_map(|sql| self.layout.render(sql)) {
+            self.execute(&sql).await?;
+        }
+        let applied = self.client.query_raw("select distinct version, name from keymeter.schema_migrations");
+        let applied: Vec<(u32, String)> = question(applied.fetch_all()).await?;
         for migration in schema::pending(&applied)? {
-            for sql in migration.statements() {
-                self.execute(sql).await?;
+            for sql in migration.statements().flat_map(|sql| self.layout.render(sql)) {
+                self.execute(&sql).await?;
             }
             let note = "insert into keymeter.schema_migrations (version, name) select {version:UInt32}, {name:String}";
             let note =
@@ -121,6 +124,35 @@ impl Store {
             tracing::info!(migration.version, migration.name, "schema changed");
         }
         Ok(())
+    }
+
+    async fn check_layout(&self) -> Result<(), StoreError> {
+        let sql = "select engine from system.tables where database = 'keymeter' and name = 'request_events'";
+        let found: Option<String> = question(self.client.query_raw(sql).fetch_optional()).await?;
+        let wanted = self.layout.engine();
+        match found.filter(|found| found != wanted) {
+            Some(found) => Err(Refusal::OtherLayout { found, wanted }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// How many rows there are, of calls and of daily totals.
+    ///
+    /// # Errors
+    /// If ClickHouse cannot say.
+    pub async fn rows(&self) -> Result<u64, StoreError> {
+        let sql = "select sum(rows) from (select count() as rows from keymeter.request_events
+                                       union all select count() from keymeter.daily_archive)";
+        question(self.client.query_raw(sql).fetch_one()).await
+    }
+
+    /// The users whose names start so.
+    ///
+    /// # Errors
+    /// If ClickHouse cannot say, or does not want to.
+    pub async fn users(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let sql = "select name from system.users where startsWith(name, {prefix:String}) order by name";
+        question(self.client.query_raw(sql).param("prefix", prefix).fetch_all()).await
     }
 
     /// The epoch below which writers of `shard` are refused; 0 if none was ever raised.
@@ -147,13 +179,15 @@ impl Store {
     /// # Errors
     /// If any may still run.
     pub async fn end_older_inserts(&self, shard: u16, epoch: u32) -> Result<(), StoreError> {
+        let id = self.layout.query_id_column();
         let older = format!(
-            "startsWith(query_id, 'ingest-{shard}-') and toUInt32OrZero(splitByChar('-', query_id)[3]) < {epoch}"
+            "startsWith({id}, 'ingest-{shard}-') and toUInt32OrZero(splitByChar('-', {id})[3]) < {epoch}"
         );
-        let count = format!("select count() from system.processes where {older}");
+        let count = format!("select count() from {} where {older}", self.layout.system("processes"));
+        let kill = format!("kill query{} where {older} async", self.layout.on_cluster());
         let drained = async {
             while question(self.client.query_raw(&count).fetch_one::<u64>()).await? > 0 {
-                self.execute(&format!("kill query where {older} async")).await?;
+                self.execute(&kill).await?;
                 tokio::time::sleep(DRAIN_PAUSE).await;
             }
             Ok(())
@@ -178,8 +212,10 @@ impl Store {
                 where shard = {shard:UInt16} and ingested_at > fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
             )
             group by edge_id, boot_epoch, run";
-        let rows = self.client.query_raw(sql).param("shard", shard).param("after_ms", after_ms).fetch_all();
-        tokio::time::timeout(STATEMENT_TIMEOUT, rows).await.map_err(|_| timed_out())?.map_err(unknown)
+        long_question(
+            self.client.query_raw(sql).param("shard", shard).param("after_ms", after_ms).fetch_all(),
+        )
+        .await
     }
 
     /// Deletes the rows of `shard` that were erased, and says how many there were.
@@ -191,24 +227,24 @@ impl Store {
         if ids.is_empty() {
             return Ok(0);
         }
-        let sql = "
-            select distinct toString(workspace_id) from (
-                select workspace_id, shard from keymeter.request_events
-                where workspace_id in (select toUUID(arrayJoin({ids:Array(String)})))
-                union all
-                select workspace_id, shard from keymeter.gaps
-                where workspace_id in (select toUUID(arrayJoin({ids:Array(String)})))
-            ) where shard = {shard:UInt16}";
+        let sql = "select distinct toString(workspace_id) from (
+                       select workspace_id, shard from keymeter.request_events
+                       union all select workspace_id, shard from keymeter.daily_archive
+                       union all select workspace_id, shard from keymeter.gaps
+                   )
+                   where workspace_id in (select toUUID(arrayJoin({ids:Array(String)}))) and shard = {shard:UInt16}";
         let present =
             self.client.query_raw(sql).param("ids", ids).param("shard", shard).fetch_all::<String>();
-        let present = tokio::time::timeout(STATEMENT_TIMEOUT, present).await;
-        let present = present.map_err(|_| timed_out())?.map_err(unknown)?;
+        let present = long_question(present).await?;
         let mut rows = 0;
         for (workspace_id, up_to) in erased.iter() {
             let id = workspace_id.as_uuid().to_string();
             if present.contains(&id) {
                 self.erase_gaps(shard, &id, up_to).await?;
                 rows += self.erase_one(shard, &id, up_to).await?;
+                if self.erase_archived(shard, &id, up_to).await? {
+                    tracing::info!(shard, workspace.id = %workspace_id, "deleted totals of an erased workspace");
+                }
             }
         }
         Ok(rows)
@@ -226,27 +262,33 @@ impl Store {
         if rows > 0 {
             let note = ask(format!("{} {those} {}", gaps::NOTE_ERASED.0, gaps::NOTE_ERASED.1));
             statement(note).await?;
-            let delete = ask(format!("alter table keymeter.request_events delete where {those}"));
-            statement(delete.with_setting("mutations_sync", "1")).await?;
+            let delete = ask(format!("{} delete where {those}", self.layout.alter("request_events")));
+            statement(delete.with_setting("mutations_sync", self.layout.mutations_sync())).await?;
         }
         Ok(rows)
     }
 
-    /// Inserts a block in the format `Native`; it is on disk when this returns.
+    /// Inserts a block in the format `Native`, which comes in pieces; it is on disk when this returns.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] if nothing was written; else nobody knows what was.
-    pub async fn insert(&self, block: Bytes, query_id: &str) -> Result<(), StoreError> {
+    pub async fn insert(
+        &self,
+        block: impl IntoIterator<Item = Bytes>,
+        query_id: &str,
+    ) -> Result<(), StoreError> {
         let mut insert = self
             .client
             .insert_formatted_with("insert into keymeter.request_events format Native")
             .with_setting("query_id", query_id)
             .with_timeouts(Some(INSERT_TIMEOUT), Some(INSERT_TIMEOUT));
-        let sent = match insert.send(block).await {
-            Ok(()) => insert.end().await,
-            Err(error) => Err(error),
+        let send = async {
+            for piece in block {
+                insert.send(piece).await?;
+            }
+            insert.end().await
         };
-        sent.map_err(|error| unknown(error).fenced())
+        send.await.map_err(|error| unknown(error).fenced())
     }
 
     /// What was said last of how far `shard` is complete.
@@ -295,7 +337,11 @@ impl Store {
         statement(query).await
     }
 
-    async fn execute(&self, sql: &str) -> Result<(), StoreError> {
+    /// Runs a statement of ours that has no answer.
+    ///
+    /// # Errors
+    /// If it may not have been run.
+    pub async fn execute(&self, sql: &str) -> Result<(), StoreError> {
         statement(self.client.query_raw(sql)).await
     }
 }
@@ -306,6 +352,13 @@ async fn statement(query: Query) -> Result<(), StoreError> {
 
 async fn question<T>(answer: impl Future<Output = clickhouse::error::Result<T>>) -> Result<T, StoreError> {
     tokio::time::timeout(QUESTION_TIMEOUT, answer).await.map_err(|_| timed_out())?.map_err(unknown)
+}
+
+/// One that reads much.
+async fn long_question<T>(
+    answer: impl Future<Output = clickhouse::error::Result<T>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(STATEMENT_TIMEOUT, answer).await.map_err(|_| timed_out())?.map_err(unknown)
 }
 
 fn timed_out() -> StoreError {

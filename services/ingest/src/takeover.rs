@@ -36,6 +36,10 @@ pub async fn take<W: World>(
         record.closed.insert_found(&run.edge_id, run.boot_epoch, (run.first, run.last));
         record.closed_through_ms = record.closed_through_ms.max(run.newest_ms);
     }
+    // Also if the rows that the archive is about are erased, every later one is later than what a pass has read.
+    if let Some(archived) = lease.hold(world.archived(shard)).await?? {
+        record.closed_through_ms = record.closed_through_ms.max(archived.through_ms);
+    }
     record.cursor = record.cursor.resume(&stream.incarnation, stream.last_sequence);
     tracing::info!(
         shard,

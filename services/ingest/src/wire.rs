@@ -71,6 +71,28 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// The first of the named fields whose number does not fit into 32 bits. Of one that comes twice the last one counts,
+/// as generated decoders have it.
+#[must_use]
+pub fn too_large(
+    message: &[u8],
+    unsigned: &[(u64, &'static str)],
+    signed: &[(u64, &'static str)],
+) -> Option<&'static str> {
+    let last = |wanted: u64| {
+        let numbers = fields(message).filter(|field| field.number == wanted);
+        numbers
+            .filter_map(|field| if let Value::Varint(value) = field.value { Some(value) } else { None })
+            .last()
+    };
+    let beyond_unsigned = |number| last(number).is_some_and(|value| u32::try_from(value).is_err());
+    // A negative one has all 64 bits.
+    let beyond_signed =
+        |number| last(number).is_some_and(|value| i32::try_from(value.cast_signed()).is_err());
+    let unsigned = unsigned.iter().find(|(number, _)| beyond_unsigned(*number));
+    unsigned.or_else(|| signed.iter().find(|(number, _)| beyond_signed(*number))).map(|(_, name)| *name)
+}
+
 fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0;
     for (index, byte) in bytes.iter().enumerate().take(10) {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,16 +12,18 @@ use tokio::sync::watch;
 
 use crate::{
     activity::Activity,
-    audit::{self, Findings},
-    batch::{DeadLetter, Message, Row},
+    archive::{Archived, Pass},
+    audit::{self, Findings, Singled},
+    batch::{DeadLetter, Message},
     bus::{self, Bus, StreamState},
     erasures::Erased,
     gaps::Gap,
     intervals::Intervals,
     letters,
-    native::{self, Common},
+    native::{Block, Common},
     record::Record,
     restore::Identity,
+    rows::Rows,
     store::{Found, Store},
     trouble::Trouble,
     watermark::Standing,
@@ -119,9 +122,20 @@ pub trait World: Clone + Send + Sync + 'static {
 
     /// Inserts rows as the `number`th insert of its epoch. [`Trouble::Lost`] if a newer epoch has the shard: then
     /// nothing was written.
-    fn insert(&self, rows: Vec<Row>, common: Common, number: u64) -> impl Future<Output = Answer<()>> + Send;
+    fn insert(&self, rows: Arc<Rows>, common: Common, number: u64)
+    -> impl Future<Output = Answer<()>> + Send;
 
-    /// Deletes the rows of a shard that were erased, and says how many there were.
+    /// How far a shard is archived; `None` if there was no pass yet.
+    fn archived(&self, shard: u16) -> impl Future<Output = Answer<Option<Archived>>> + Send;
+
+    /// Adds a pass to the archive, then notes it; one that was not noted counts for nothing. [`Trouble::Lost`] if a
+    /// newer epoch has the shard: then it was not.
+    fn archive(&self, pass: Pass) -> impl Future<Output = Answer<()>> + Send;
+
+    /// Lets rows that are archived expire when their workspace wants it.
+    fn expire(&self) -> impl Future<Output = Answer<()>> + Send;
+
+    /// Deletes the rows and totals of a shard that were erased, and says how many rows there were.
     fn erase(&self, shard: u16, erased: &Erased) -> impl Future<Output = Answer<u64>> + Send;
 
     /// Removes the dead letters of a shard that name erased workspaces, and says how many there were.
@@ -147,14 +161,14 @@ pub trait World: Clone + Send + Sync + 'static {
     /// Looks for rows that are missing or doubled, given a record that is no newer than the question.
     fn audit(&self, shard: u16, record: &Record) -> impl Future<Output = Answer<Findings>> + Send;
 
-    /// Makes one row of each of `doubled`, as the `number`th insert of its epoch, and says how many were doubled
-    /// indeed. [`Trouble::Lost`] if a newer epoch has the shard.
+    /// Makes one row of each of `doubled` that is not in the archive, as the `number`th insert of its epoch, and says
+    /// how many were doubled indeed. [`Trouble::Lost`] if a newer epoch has the shard. No pass of the archive may run.
     fn make_single(
         &self,
         doubled: &BTreeSet<Identity>,
         common: Common,
         number: u64,
-    ) -> impl Future<Output = Answer<u64>> + Send;
+    ) -> impl Future<Output = Answer<Singled>> + Send;
 
     /// What was said last of how far a shard is complete.
     fn standing(&self, shard: u16) -> impl Future<Output = Answer<Option<Standing>>> + Send;
@@ -276,8 +290,21 @@ impl World for Servers {
         Ok(self.store.found_after(shard, after_ms).await?)
     }
 
-    async fn insert(&self, rows: Vec<Row>, common: Common, number: u64) -> Answer<()> {
-        Ok(self.store.insert(native::encode(rows, common), &insert_id(common, number)).await?)
+    async fn insert(&self, rows: Arc<Rows>, common: Common, number: u64) -> Answer<()> {
+        Ok(self.store.insert(Block::new(rows, common), &insert_id(common, number)).await?)
+    }
+
+    async fn archived(&self, shard: u16) -> Answer<Option<Archived>> {
+        Ok(self.store.archived(shard).await?)
+    }
+
+    async fn archive(&self, pass: Pass) -> Answer<()> {
+        Ok(self.store.archive(pass).await?)
+    }
+
+    async fn expire(&self) -> Answer<()> {
+        self.store.expire().await?;
+        Ok(())
     }
 
     async fn erase(&self, shard: u16, erased: &Erased) -> Answer<u64> {
@@ -304,7 +331,12 @@ impl World for Servers {
         audit::find(&self.store, &self.bus, shard, record, self.now()).await
     }
 
-    async fn make_single(&self, doubled: &BTreeSet<Identity>, common: Common, number: u64) -> Answer<u64> {
+    async fn make_single(
+        &self,
+        doubled: &BTreeSet<Identity>,
+        common: Common,
+        number: u64,
+    ) -> Answer<Singled> {
         Ok(self.store.make_single(doubled, common, &insert_id(common, number)).await?)
     }
 

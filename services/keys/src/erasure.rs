@@ -4,13 +4,11 @@
 use std::{convert::Infallible, time::Duration};
 
 use access::{Claims, Role};
-use async_nats::jetstream::{self, kv};
+use async_nats::jetstream;
 use domain::WorkspaceId;
 use prost::Message as _;
 use proto::{events as pb, nats::ERASURES_BUCKET, resource::workspace_name, timestamp::to_proto};
 use time::{OffsetDateTime, macros::datetime};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     caller::Caller,
@@ -21,6 +19,7 @@ use crate::{
         Store, StoreError,
         erasures::{Erasure, Orphan},
     },
+    told,
 };
 
 /// Nothing of a deleted workspace is ever wanted again, whenever a call with one of its keys comes. ClickHouse's
@@ -98,46 +97,16 @@ async fn delete_some(store: &Store, keys: &Keys) -> Result<bool, Error> {
     Ok(!orphans.is_empty())
 }
 
-/// Keeps the bucket told until `shutdown`: of what is new each second, of everything whenever the connection is
-/// new, since a NATS that was away may have forgotten.
-pub async fn relay(
-    store: Store,
-    context: jetstream::Context,
-    mut connected: watch::Receiver<bool>,
-    shutdown: CancellationToken,
-) {
-    let relaying = async {
-        let (mut all, mut said) = (true, false);
-        loop {
-            match tell(&store, &context, all).await {
-                Ok(()) => (all, said) = (false, false),
-                Err(error) => {
-                    if !std::mem::replace(&mut said, true) {
-                        tracing::warn!(%error, "erasures wait to be told to the others");
-                    }
-                }
-            }
-            tokio::select! {
-                _ = connected.changed() => all = true,
-                () = tokio::time::sleep(EVERY) => {}
-            }
-        }
-    };
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = relaying => {}
-    }
-}
-
-async fn tell(store: &Store, context: &jetstream::Context, all: bool) -> anyhow::Result<()> {
+/// Tells the bucket of erasures: of those that it was not told, or of all.
+///
+/// # Errors
+/// Postgres or NATS.
+pub async fn tell(store: &Store, context: &jetstream::Context, all: bool) -> anyhow::Result<()> {
     let erasures = store.erasures(all).await?;
     if erasures.is_empty() {
         return Ok(());
     }
-    let bucket = match context.get_key_value(ERASURES_BUCKET).await {
-        Ok(bucket) => bucket,
-        Err(_) => context.create_key_value(config()).await?,
-    };
+    let bucket = told::bucket(context, ERASURES_BUCKET).await?;
     for erasure in erasures {
         let key = erasure.workspace_id.to_string();
         let value = message(erasure).encode_to_vec();
@@ -147,10 +116,6 @@ async fn tell(store: &Store, context: &jetstream::Context, all: bool) -> anyhow:
         store.relayed_erasure(erasure.workspace_id).await?;
     }
     Ok(())
-}
-
-fn config() -> kv::Config {
-    kv::Config { bucket: ERASURES_BUCKET.to_owned(), history: 1, ..kv::Config::default() }
 }
 
 fn message(erasure: Erasure) -> pb::Erasure {

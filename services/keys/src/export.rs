@@ -49,6 +49,7 @@ fn of_workspace(workspace: &Workspace) -> Value {
         "disable_exposed_keys": workspace.settings.disable_exposed_keys,
         "keep_copies": workspace.settings.keep_copies,
         "address_storage": workspace.settings.address_storage.as_str(),
+        "request_retention_days": workspace.settings.request_retention_days,
         "suspend_time": workspace.suspend_time.map(rfc3339),
     })
 }

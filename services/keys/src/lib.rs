@@ -38,6 +38,7 @@ pub mod page;
 pub mod password;
 pub mod rebuild;
 pub mod receipts;
+pub mod retention;
 pub mod rewrap;
 pub mod seal;
 pub mod service_tokens;
@@ -48,6 +49,7 @@ pub mod store;
 pub mod sweep;
 pub mod throttle;
 pub mod token;
+pub mod told;
 pub mod verify_chain;
 pub mod workspaces;
 
@@ -198,7 +200,7 @@ async fn follow_nats(
         metrics: metrics.clone(),
     };
     tokio::join!(
-        erasure::relay(store.clone(), context.clone(), connected.clone(), shutdown.clone()),
+        told::relay(store.clone(), context.clone(), connected.clone(), shutdown.clone()),
         feed::run(parts, connected, shutdown.clone()),
         edges.follow(&context),
         activity::run(store.clone(), context.clone(), metrics.clone(), shutdown.clone()),

@@ -40,6 +40,8 @@ pub struct Changes {
     pub keep_copies: Option<bool>,
     /// What edges keep of callers' addresses.
     pub address_storage: Option<AddressStorage>,
+    /// How many days single calls are kept.
+    pub request_retention_days: Option<i32>,
 }
 
 /// Where a list goes on: after the workspace of this name of display with this id.
@@ -102,6 +104,9 @@ impl Workspaces {
             disable_exposed_keys: changes.disable_exposed_keys.unwrap_or(was.settings.disable_exposed_keys),
             keep_copies: changes.keep_copies.unwrap_or(was.settings.keep_copies),
             address_storage: changes.address_storage.unwrap_or(was.settings.address_storage),
+            request_retention_days: changes
+                .request_retention_days
+                .unwrap_or(was.settings.request_retention_days),
         };
         let display_name = changes.display_name.unwrap_or_else(|| was.display_name.clone());
         let is = Workspace { display_name, settings, ..was.clone() };
@@ -120,6 +125,9 @@ impl Workspaces {
         }
         if was.settings.address_storage != settings.address_storage {
             tx.feed_workspace_whole(workspace_id).await?;
+        }
+        if was.settings.request_retention_days != settings.request_retention_days {
+            tx.choose_request_retention(workspace_id, settings.request_retention_days, now).await?;
         }
         let name = workspace_name(workspace_id);
         tx.audit_change(workspace_id, "update_workspace", &name, difference(&was, &is), caller, now).await?;
@@ -176,14 +184,20 @@ impl Workspaces {
 /// The fields of a workspace that changed.
 fn difference(was: &Workspace, is: &Workspace) -> Change {
     let fields = |workspace: &Workspace| {
-        let Settings { audit_retention_days, disable_exposed_keys, keep_copies, address_storage } =
-            workspace.settings;
+        let Settings {
+            audit_retention_days,
+            disable_exposed_keys,
+            keep_copies,
+            address_storage,
+            request_retention_days,
+        } = workspace.settings;
         [
             ("display_name", json!(workspace.display_name)),
             ("audit_retention_days", json!(audit_retention_days)),
             ("disable_exposed_keys", json!(disable_exposed_keys)),
             ("keep_copies", json!(keep_copies)),
             ("address_storage", json!(address_storage.as_str())),
+            ("request_retention_days", json!(request_retention_days)),
         ]
     };
     let (mut before, mut after) = (Map::new(), Map::new());

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use figures::{Figures, median, say};
+
 use crate::{
-    figures::{Figures, median, say},
     servers::{Server, Servers},
     steady,
 };

@@ -4,7 +4,6 @@
 //! `bench-edge plain ADDR URL` is the plain proxy, a process of its own so that its time can be told.
 
 mod api_key;
-mod figures;
 mod latency;
 mod nginx;
 mod plain;
@@ -15,6 +14,18 @@ mod steps;
 mod wrk;
 
 use std::io::Write as _;
+
+use figures::{Asked, Figures};
+
+/// What is asked of figures.
+const ASKED: &[(&str, Asked)] = &[
+    ("verify_p50_ns", Asked::AtMost(1_000.0)),
+    ("limit_p50_ns", Asked::AtMost(300.0)),
+    ("capture_p50_ns", Asked::AtMost(2_000.0)),
+    ("ratio_to_nginx", Asked::AtLeast(1.0)),
+    ("added_p99_us", Asked::AtMost(500.0)),
+    ("edge_over_proxy_cpu_percent", Asked::AtMost(10.0)),
+];
 
 // As the edge has it.
 #[global_allocator]
@@ -28,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
     {
         return plain::serve(addr.parse()?, &upstream.parse()?).await;
     }
-    let figures = figures::Figures::default();
+    let figures = Figures::new(ASKED);
     steps::measure(&figures)?;
     let servers = servers::Servers::start().await?;
     let rate = saturation::measure(&servers, &figures).await? / 2.0;

@@ -1,11 +1,9 @@
 //! As many requests as each server takes, at several numbers of connections; they take turns, so that whatever else
 //! the machine does falls on all alike.
 
-use crate::{
-    figures::{Figures, median, say},
-    servers::Servers,
-    wrk,
-};
+use figures::{Figures, median, process::cpu_s, say};
+
+use crate::{servers::Servers, wrk};
 
 const CONNECTIONS: [usize; 3] = [16, 64, 256];
 const ROUNDS: usize = 3;
@@ -70,9 +68,9 @@ pub(crate) async fn measure(servers: &Servers, figures: &Figures) -> anyhow::Res
 async fn turn(servers: &Servers, index: usize, connections: usize, seconds: u64) -> anyhow::Result<Turn> {
     let server = &servers.proxies[index];
     let url = format!("http://{}/v1/orders/17", server.addr);
-    let before = server.cpu_s()?;
+    let before = cpu_s(server.pid)?;
     let requests_per_s = wrk::requests_per_second(&url, &servers.authorization, connections, seconds).await?;
     #[expect(clippy::cast_precision_loss, reason = "seconds are few")]
     let requests = requests_per_s * seconds as f64;
-    Ok(Turn { requests_per_s, cpu_us: (server.cpu_s()? - before) * 1e6 / requests })
+    Ok(Turn { requests_per_s, cpu_us: (cpu_s(server.pid)? - before) * 1e6 / requests })
 }

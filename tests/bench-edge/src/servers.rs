@@ -3,42 +3,21 @@
 
 use std::fs;
 
-use anyhow::Context as _;
 use async_nats::jetstream;
+use figures::{Figures, say};
 use parts::{Nats, Service, free_port};
 use tempfile::TempDir;
 
 use crate::{
     api_key::{self, heartbeats},
-    figures::{Figures, say},
     nginx::Nginx,
 };
-
-/// Clock ticks a second in `/proc`; the same on every Linux.
-const TICKS_PER_S: f64 = 100.0;
 
 /// A server that is measured.
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) addr: String,
-    pid: u32,
-}
-
-impl Server {
-    /// Processor time that it and its children used since they began, in seconds.
-    pub(crate) fn cpu_s(&self) -> anyhow::Result<f64> {
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid))?;
-        let children = children.split_ascii_whitespace().map(str::to_owned);
-        children.chain([self.pid.to_string()]).map(|pid| cpu_s(&pid)).sum()
-    }
-}
-
-fn cpu_s(pid: &str) -> anyhow::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may hold spaces; user and system time are the 14th and 15th field.
-    let fields = stat.rsplit(") ").next().context("a name in parentheses")?.split(' ');
-    let ticks: Result<Vec<f64>, _> = fields.skip(11).take(2).map(str::parse).collect();
-    Ok(ticks?.iter().sum::<f64>() / TICKS_PER_S)
+    pub(crate) pid: u32,
 }
 
 /// All of them, running.

@@ -1,21 +1,28 @@
 //! Requests at a constant rate, each timed from the moment at which it was due: a server that stalls is charged for
-//! all that had to wait meanwhile (no coordinated omission). A thread and a connection for each lane; HTTP/1.1.
+//! all that had to wait meanwhile (no coordinated omission). One thread, so that it leaves the machine to what is
+//! measured; HTTP/1.1.
 
 use std::{
     io::{self, Read as _, Write as _},
     net::TcpStream,
     num::NonZeroU64,
+    os::fd::OwnedFd,
     thread,
     time::{Duration, Instant},
 };
 
-/// Connections, each with a thread.
+use rustix::{
+    buffer::spare_capacity,
+    event::{Timespec, epoll},
+};
+
+/// Connections, each with one request at a time.
 const LANES: u32 = 32;
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Before its times count, a lane warms up.
+/// Before times count, the connections warm up.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// How long each request took, in nanoseconds, sorted.
@@ -33,67 +40,100 @@ pub(crate) fn latencies(
     );
     let every = Duration::from_secs_f64(f64::from(LANES) / per_second);
     let begin = Instant::now() + Duration::from_millis(50);
-    let lanes: Vec<_> = (0..LANES)
-        .map(|lane| {
-            let (addr, request) = (addr.to_owned(), request.clone());
-            thread::spawn(move || {
-                run(&addr, request.as_bytes(), begin + every * lane / LANES, every, duration)
-            })
-        })
-        .collect();
-    let mut times = Vec::new();
-    for lane in lanes {
-        times.extend(lane.join().map_err(|_| io::Error::other("a lane panicked"))??);
-    }
+    let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let lanes = (0..LANES).map(|number| {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        epoll::add(&ready, &stream, epoll::EventData::new_u64(number.into()), epoll::EventFlags::IN)?;
+        Ok(Lane { stream, due: begin + every * number / LANES, asked: None, heard: Vec::new() })
+    });
+    let lanes = lanes.collect::<io::Result<_>>()?;
+    let steady =
+        Steady { request, every, count_from: begin + WARM_UP, end: begin + WARM_UP + duration, lanes, ready };
+    // On a thread of its own, for the timer's sake: the kernel may wake others 50 us late.
+    let run = move || {
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+        steady.run()
+    };
+    let mut times = thread::spawn(run).join().map_err(|_| io::Error::other("the load panicked"))??;
     times.sort_unstable();
     Ok(times)
 }
 
-fn run(
-    addr: &str,
-    request: &[u8],
-    first: Instant,
-    every: Duration,
-    duration: Duration,
-) -> io::Result<Vec<u64>> {
-    // The kernel may wake a thread 50 us late by default.
-    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-    let mut stream = TcpStream::connect(addr)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let (mut times, mut heard) = (Vec::new(), Vec::with_capacity(HEAD_BYTES_MAX));
-    let mut due = first;
-    while due < first + WARM_UP + duration {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a thread of its own; tokio's timer is as coarse as 1 ms"
-        )]
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        stream.write_all(request)?;
-        read_answer(&mut stream, &mut heard)?;
-        if due >= first + WARM_UP {
-            times.push(u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        }
-        due += every;
-    }
-    Ok(times)
+/// One connection.
+struct Lane {
+    stream: TcpStream,
+    /// When its next request is due.
+    due: Instant,
+    /// When the request that is under way was due, and when it left.
+    asked: Option<(Instant, Instant)>,
+    heard: Vec<u8>,
 }
 
-/// Reads an answer with a `Content-Length` to its end.
-fn read_answer(stream: &mut TcpStream, heard: &mut Vec<u8>) -> io::Result<()> {
-    heard.clear();
-    let mut chunk = [0; 4096];
-    loop {
-        let bytes = stream.read(&mut chunk)?;
-        heard.extend_from_slice(&chunk[..bytes]);
-        if bytes == 0 || heard.len() > HEAD_BYTES_MAX {
+struct Steady {
+    request: String,
+    every: Duration,
+    count_from: Instant,
+    end: Instant,
+    lanes: Vec<Lane>,
+    ready: OwnedFd,
+}
+
+impl Steady {
+    fn run(mut self) -> io::Result<Vec<u64>> {
+        let (mut times, mut events) = (Vec::new(), Vec::with_capacity(self.lanes.len()));
+        while let Some(wait) = self.ask()? {
+            let wait = Timespec::try_from(wait).map_err(io::Error::other)?;
+            events.clear();
+            epoll::wait(&self.ready, spare_capacity(&mut events), Some(&wait))?;
+            for event in &events {
+                let lane = usize::try_from(event.data.u64()).map_err(io::Error::other)?;
+                if let Some(due) = self.lanes[lane].read()?.filter(|due| *due >= self.count_from) {
+                    times.push(u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                }
+            }
+        }
+        Ok(times)
+    }
+
+    /// Sends what is due on connections that are free; says how long nothing more is, `None` at the end.
+    fn ask(&mut self) -> io::Result<Option<Duration>> {
+        let now = Instant::now();
+        let mut next: Option<Instant> = None;
+        for lane in &mut self.lanes {
+            if lane.asked.is_none() && lane.due <= now && lane.due < self.end {
+                lane.stream.write_all(self.request.as_bytes())?;
+                lane.asked = Some((lane.due, now));
+                lane.due += self.every;
+            }
+            let wake = match lane.asked {
+                Some((_, left)) if now > left + ANSWER_TIMEOUT => return Err(io::ErrorKind::TimedOut.into()),
+                Some((_, left)) => left + ANSWER_TIMEOUT,
+                None if lane.due < self.end => lane.due,
+                None => continue,
+            };
+            next = Some(next.map_or(wake, |next| next.min(wake)));
+        }
+        Ok(next.map(|next| next.saturating_duration_since(Instant::now())))
+    }
+}
+
+impl Lane {
+    /// Reads what is there; if that ends the answer, says when its request was due.
+    fn read(&mut self) -> io::Result<Option<Instant>> {
+        let mut chunk = [0; 4096];
+        let bytes = self.stream.read(&mut chunk)?;
+        self.heard.extend_from_slice(&chunk[..bytes]);
+        if bytes == 0 || self.heard.len() > HEAD_BYTES_MAX {
             return Err(io::Error::other("no whole answer"));
         }
-        if let Some(whole) = length(heard)?
-            && heard.len() >= whole
-        {
-            return Ok(());
+        let is_whole = length(&self.heard)?.is_some_and(|whole| self.heard.len() >= whole);
+        if !is_whole {
+            return Ok(None);
         }
+        self.heard.clear();
+        Ok(self.asked.take().map(|(due, _)| due))
     }
 }
 
@@ -138,7 +178,7 @@ mod tests {
                 });
             }
         });
-        // Each lane is due every 32 ms, so some 12 requests of each wait: far more than the one that met the stall.
+        // Each connection is due every 32 ms, so some 12 requests of each wait: far more than the one that met the stall.
         let times = latencies(&addr, "none", 1_000.0, Duration::from_secs(2)).unwrap();
         let half_stall = u64::try_from(STALL.as_nanos() / 2).unwrap();
         let late = times.iter().filter(|time| **time >= half_stall).count();

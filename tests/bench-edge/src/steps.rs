@@ -4,8 +4,7 @@
 use std::{hint::black_box, time::Instant};
 
 use edge_layer::bench::{Capturing, Limiting, Verifying};
-
-use crate::figures::{Figures, say};
+use figures::{Figures, say};
 
 /// Keys in the table.
 const KEYS: usize = 1_000_000;

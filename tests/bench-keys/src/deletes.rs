@@ -3,15 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use figures::{Figures, say};
 use futures_util::future::try_join_all;
 use http::StatusCode;
 use parts::eventually;
 use proto::keys::DeleteKeyRequest;
 
-use crate::{
-    figures::{Figures, say},
-    world::{Caller, Edge, World, signed},
-};
+use crate::world::{Caller, Edge, World, signed};
 
 const EDGES: usize = 3;
 /// Callers with a good key, each at one edge, without a pause.

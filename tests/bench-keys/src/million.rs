@@ -1,19 +1,14 @@
 //! A million keys, made in Postgres: how long the relay writes them, what an edge needs to start with them, and
 //! how fast the service is beside them.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use figures::{Figures, process::memory_mib, say};
 use proto::keys::{GetKeyRequest, Key, ListKeysRequest};
 use tokio::time::sleep;
 
-use crate::{
-    figures::{Figures, say},
-    world::{World, signed},
-};
+use crate::world::{World, signed};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -33,7 +28,7 @@ pub(crate) async fn measure(world: &mut World, figures: &Figures, keys: usize) -
     wait(world, tail, |tail| tail < 20_000).await?;
     figures.note("snapshot_written_after_s", began.elapsed().as_secs_f64());
     starting_edge(world, figures).await?;
-    figures.note("nats_1m_rss_mb", resident_mb(world.nats.pid())?);
+    figures.note("nats_1m_rss_mb", memory_mib(world.nats.pid(), "VmRSS")?);
     calls(world, figures).await
 }
 
@@ -79,8 +74,8 @@ async fn starting_edge(world: &World, figures: &Figures) -> anyhow::Result<()> {
         sleep(LOOK_EVERY).await;
     }
     figures.note("snapshot_1m_s", began.elapsed().as_secs_f64());
-    figures.note("snapshot_1m_edge_rss_mb", resident_mb(edge.service.pid())?);
-    figures.note("snapshot_1m_edge_rss_peak_mb", memory_mb(edge.service.pid(), "VmHWM")?);
+    figures.note("snapshot_1m_edge_rss_mb", memory_mib(edge.service.pid(), "VmRSS")?);
+    figures.note("snapshot_1m_edge_rss_peak_mb", memory_mib(edge.service.pid(), "VmHWM")?);
     Ok(())
 }
 
@@ -111,16 +106,4 @@ async fn calls(world: &World, figures: &Figures) -> anyhow::Result<()> {
     figures.note_times("keys_1m_get", gets, &["p50", "p99"]);
     figures.note_times("keys_1m_create", creates, &["p50", "p99"]);
     Ok(())
-}
-
-fn resident_mb(pid: u32) -> anyhow::Result<f64> {
-    memory_mb(pid, "VmRSS")
-}
-
-/// A figure of the kernel on a process, in MiB.
-fn memory_mb(pid: u32, name: &str) -> anyhow::Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with(name)).context("the kernel knows it")?;
-    let kib: f64 = line.split_ascii_whitespace().nth(1).context("a number")?.parse()?;
-    Ok(kib / 1024.0)
 }

@@ -34,6 +34,12 @@ impl ClickHouse {
         format!("http://{}", self.address)
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// The rows of `sql` as text, columns parted by tabs.
     ///
     /// # Panics

@@ -22,7 +22,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// What is no part of the product.
-const FREE: &[&str] = &["parts", "e2e", "bench-edge", "bench-keys", "tidy", "demo"];
+const FREE: &[&str] =
+    &["parts", "e2e", "figures", "bench-edge", "bench-ingest", "bench-keys", "tidy", "demo"];
 
 /// Who may name a driver.
 const DRIVERS: &[(&str, &[&str])] = &[

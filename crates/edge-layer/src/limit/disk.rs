@@ -210,7 +210,7 @@ mod tests {
         Moment { tick: s * TICKS_PER_S, unix_us: 1_790_000_000_000_000 + s * 1_000_000 }
     }
 
-    fn month() -> Box<KeyLimits> {
+    fn month() -> KeyLimits {
         KeyLimits::read(&[limit("month", 1_000, 2_592_000)]).unwrap()
     }
 

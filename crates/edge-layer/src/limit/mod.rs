@@ -78,7 +78,7 @@ impl RateLimits {
     /// Holds an otherwise admitted call against the limits of its key, and charges them if they admit it; `None` if
     /// the key has none.
     pub(crate) fn check<'a>(&self, entry: &'a KeyEntry, at: Instant) -> Option<Checked<'a>> {
-        let limits = entry.policy.as_deref()?.limits.as_deref()?;
+        let limits = entry.policy.as_deref()?.limits.as_ref()?;
         let checked =
             Checked { limits, standing: self.table.admit(&entry.key_id, &limits.limits, self.tick(at)) };
         if checked.denial().is_none()

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use http::HeaderValue;
 use proto::events as pb;
+use smallvec::SmallVec;
 
 use super::meter::{TICKS_PER_S, Tick};
 
@@ -58,11 +59,11 @@ pub(crate) struct Limit {
     pub(crate) interval: Tick,
 }
 
-/// All limits of a key; at least one.
+/// All limits of a key; at least one, which most keys have at most, and which is then found without another look into memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyLimits {
     /// In the order of the feed.
-    pub(crate) limits: Box<[Limit]>,
+    pub(crate) limits: SmallVec<[Limit; 1]>,
     /// The value of `RateLimit-Policy`.
     pub(crate) policy: HeaderValue,
 }
@@ -70,11 +71,11 @@ pub(crate) struct KeyLimits {
 impl KeyLimits {
     /// Reads what the feed says; `None` if there is no limit.
     #[must_use]
-    pub(crate) fn read(limits: &[pb::RateLimit]) -> Option<Box<Self>> {
+    pub(crate) fn read(limits: &[pb::RateLimit]) -> Option<Self> {
         if limits.is_empty() {
             return None;
         }
-        let limits: Box<[Limit]> = limits.iter().take(LIMITS_MAX).map(read).collect();
+        let limits: SmallVec<[Limit; 1]> = limits.iter().take(LIMITS_MAX).map(read).collect();
         let mut policy = String::new();
         for limit in &limits {
             let (name, Rate { requests, window_s }) = (&limit.name, limit.rate);
@@ -82,7 +83,7 @@ impl KeyLimits {
             let _ = write!(policy, "{comma}\"{name}\";q={};w={window_s}", integer(requests));
         }
         let policy = HeaderValue::try_from(policy).expect("names are letters, digits, _ and -");
-        Some(Box::new(Self { limits, policy }))
+        Some(Self { limits, policy })
     }
 }
 

@@ -42,7 +42,7 @@ type Message = (Tick, usize, (u32, u32), Vec<pb::LimitUse>);
 
 struct World {
     edges: Vec<Edge>,
-    limits: Box<KeyLimits>,
+    limits: KeyLimits,
     key: KeyId,
     dice: Dice,
     wire: Vec<Message>,

@@ -3,8 +3,9 @@
 
 use std::fmt::Write as _;
 
-use domain::{Denial, RequestEvent};
+use domain::Denial;
 use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER};
+use proto::event_bytes::Beginning;
 
 use super::{
     meter::{Meter, TICKS_PER_S, Tick},
@@ -77,10 +78,10 @@ impl Checked<'_> {
     }
 
     /// Writes down which limit it was.
-    pub(crate) fn record(&self, event: &mut RequestEvent) {
+    pub(crate) fn record<'a>(&'a self, event: &mut Beginning<'a>) {
         let Some(limit) = self.limits.limits.get(self.standing.nth) else { return };
         if self.standing.retry_after_s > 0 {
-            event.limit_name = limit.name.to_string();
+            event.limit_name = &limit.name;
         }
         event.limit_window_s = limit.rate.window_s;
         event.limit_remaining = self.standing.rows[self.standing.nth].0;

@@ -367,7 +367,7 @@ mod tests {
 
     const NOW: Tick = 1_000 * TICKS_PER_S;
 
-    fn limits(limits: &[(&str, u64, u32)]) -> Box<[Limit]> {
+    fn limits(limits: &[(&str, u64, u32)]) -> SmallVec<[Limit; 1]> {
         let limits: Vec<_> =
             limits.iter().map(|(name, requests, window_s)| limit(name, *requests, *window_s)).collect();
         KeyLimits::read(&limits).unwrap().limits

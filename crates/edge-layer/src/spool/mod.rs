@@ -1,5 +1,6 @@
 //! The spool: every call's event on the disk before its answer leaves, until ClickHouse has it. Two records a
-//! call, numbered when it ends; segments go oldest first, by commits alone. It waits for no network.
+//! call, numbered when it ends; what several calls have to write at once goes in one write. Segments go oldest first, by
+//! commits alone. It waits for no network.
 //!
 //! What was written survives the end of the process however it comes (the page cache is the kernel's); a power
 //! cut can take the last seconds.
@@ -41,7 +42,7 @@ pub(crate) use self::{
     record::Draft,
 };
 
-/// How long the end of a call may wait for the next call, to be written with it. A crash meanwhile flags the call as
+/// How long the end of a call may wait for another call, to be written with it. A crash meanwhile flags the call as
 /// interrupted; it is on record all the same.
 const ENDINGS_WAIT: Duration = Duration::from_millis(2);
 
@@ -88,9 +89,11 @@ pub(crate) struct Limits {
 pub(crate) struct Ticket {
     call: CallId,
     shard: u16,
-    /// The call's `Opened` record, if it could not be written yet.
-    unwritten: Option<Vec<u8>>,
 }
+
+/// What is written together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn(u64);
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +146,7 @@ pub(crate) struct Spool {
     store: Mutex<Store>,
     /// Told at each end of a call.
     arrived: Notify,
-    /// Told when the end of a call waits to be written.
+    /// Told when something begins to wait for being written.
     waits: Notify,
 }
 
@@ -178,25 +181,33 @@ impl Spool {
         self.boot_epoch
     }
 
-    /// Records that a call is about to be answered. A write that fails is tried again when the call ends.
-    pub(crate) fn opened(&self, shard: u16, event: Draft) -> Ticket {
+    /// Takes a call that is about to be answered. It is on the disk once [`Self::write_down`] has returned for this turn;
+    /// a write that fails is tried again when the call ends.
+    pub(crate) fn opened(&self, shard: u16, event: Draft) -> (Ticket, Turn) {
         let ordinal = self.next_ordinal.fetch_add(1, Relaxed);
         let call = CallId { boot_epoch: self.boot_epoch, ordinal };
         let record = event.seal(call, shard);
-        let is_written = self.store().opened(call, &record);
-        Ticket { call, shard, unwritten: (!is_written).then_some(record) }
+        let (turn, is_first) = self.store().opened(call, &record);
+        if is_first {
+            self.waits.notify_one();
+        }
+        (Ticket { call, shard }, turn)
     }
 
-    /// Numbers a call's event, since it has ended, and records how: with the next call that is opened, or by
-    /// [`Self::flush_for_ever`].
-    pub(crate) fn closed(&self, ticket: Ticket, ending: &Ending) {
+    /// Returns once everything of a turn is written: by this, unless somebody else came first.
+    pub(crate) fn write_down(&self, turn: Turn) {
+        self.store().write_down(turn);
+    }
+
+    /// Numbers a call's event, since it has ended, and records how: with the next turn that is written.
+    pub(crate) fn closed(&self, ticket: &Ticket, ending: &Ending) {
         if self.store().closed(ticket, ending) {
             self.waits.notify_one();
         }
         self.arrived.notify_one();
     }
 
-    /// Writes down every end of a call that no other call has taken along, soon after it came.
+    /// Writes down what no call's turn has taken along, soon after it came.
     pub(crate) async fn flush_for_ever(&self) {
         loop {
             self.waits.notified().await;
@@ -205,7 +216,7 @@ impl Spool {
         }
     }
 
-    /// Writes down all ends of calls.
+    /// Writes down everything.
     pub(crate) fn flush(&self) {
         self.store().flush();
     }

@@ -98,6 +98,11 @@ impl Draft {
         Self(bytes)
     }
 
+    /// Adds what `write` appends.
+    pub(crate) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.0);
+    }
+
     /// The whole `Opened` record.
     pub(crate) fn seal(mut self, call: CallId, shard: u16) -> Vec<u8> {
         let [kind, rest @ ..] = &mut self.0[HEADER_BYTES..] else { return self.0 };

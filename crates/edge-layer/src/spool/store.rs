@@ -1,12 +1,13 @@
 //! What stands under the spool's lock: the newest segment, the account of all, and the order of writes. A write
 //! that fails costs its event, by number, and never more.
 
-use std::{collections::BTreeMap, io, mem};
+use std::{collections::BTreeMap, io, mem, ops::Range};
 
 use time::OffsetDateTime;
 
 use super::{
-    Clearance, Ending, Limits, Stats, Ticket,
+    Clearance, Ending, Limits, Stats, Ticket, Turn,
+    calls::Calls,
     folder::Folder,
     intervals::Intervals,
     ledger::{Ledger, Oldest, Place},
@@ -14,16 +15,39 @@ use super::{
     segment::{self, Segment},
 };
 
-/// Endings that wait are written when they are so many bytes, without waiting for the next call.
-const ENDINGS_BYTES_MAX: usize = 16 * 1024;
+/// What waits is written when it is so many bytes, whatever turn it is.
+const WAITING_BYTES_MAX: usize = 16 * 1024;
 
-/// Ended calls with their numbers, to be written together with what comes next: under load that is the beginning of
-/// another call, so that a call costs one write and not two.
+/// Records to be written together, in their order.
 #[derive(Debug, Default)]
-struct Endings {
-    calls: Vec<Closed>,
-    /// Their records.
+struct Waiting {
     bytes: Vec<u8>,
+    records: Vec<Waits>,
+}
+
+/// A record that waits.
+#[derive(Debug)]
+struct Waits {
+    at: Range<usize>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// A call is about to be answered.
+    Opened(CallId),
+    /// It has ended, and has its number.
+    Closed(Closed),
+}
+
+impl Waiting {
+    /// Adds the record that `encode` appends; true if it is the first.
+    fn push(&mut self, what: What, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let from = self.bytes.len();
+        encode(&mut self.bytes);
+        self.records.push(Waits { at: from..self.bytes.len(), what });
+        self.records.len() == 1
+    }
 }
 
 /// The spool without its lock.
@@ -41,7 +65,11 @@ pub(crate) struct Store {
     pending: Option<Clearance>,
     cleared: Option<Clearance>,
     stats: Stats,
-    endings: Endings,
+    waiting: Waiting,
+    /// Counts the writes of what waits.
+    turn: u64,
+    /// `Opened` records of running calls that could not be written.
+    unwritten: Calls<Vec<u8>>,
 }
 
 impl Store {
@@ -57,65 +85,109 @@ impl Store {
             pending: None,
             cleared: None,
             stats: Stats::default(),
-            endings: Endings::default(),
+            waiting: Waiting::default(),
+            turn: 0,
+            unwritten: Calls::default(),
         }
     }
 
-    /// Writes a call's `Opened` record, and before it the endings that wait; false if that fails.
-    pub(crate) fn opened(&mut self, call: CallId, record: &[u8]) -> bool {
-        let mut records = mem::take(&mut self.endings.bytes);
-        let before = records.len();
-        records.extend_from_slice(record);
-        let written = self.append(&records);
-        records.truncate(if written.is_ok() { 0 } else { before });
-        self.endings.bytes = records;
-        let Ok((segment, offset)) = written else {
-            // Alone they may still fit.
-            self.flush();
-            return false;
-        };
-        self.settle(Some(segment));
-        self.ledger.opened(call, Place { segment, offset: offset + before as u64, length: record.len() });
-        true
+    /// Takes a call's `Opened` record; says in which turn it is written, and whether it is the first that waits.
+    pub(crate) fn opened(&mut self, call: CallId, record: &[u8]) -> (Turn, bool) {
+        let turn = Turn(self.turn);
+        let is_first = self.waiting.push(What::Opened(call), |out| out.extend_from_slice(record));
+        self.flush_much();
+        (turn, is_first)
     }
 
-    /// Numbers the end of a call, to be written with what comes next or by [`Self::flush`]. True if it is the first
-    /// that waits for that.
-    pub(crate) fn closed(&mut self, ticket: Ticket, ending: &Ending) -> bool {
+    /// Writes what waits, unless the turn is over.
+    pub(crate) fn write_down(&mut self, turn: Turn) {
+        if turn.0 == self.turn {
+            self.flush();
+        }
+    }
+
+    /// Numbers the end of a call, to be written with the next turn. True if it is the first that waits for that.
+    pub(crate) fn closed(&mut self, ticket: &Ticket, ending: &Ending) -> bool {
         let latency = ending.started.elapsed().as_micros();
-        self.close(ticket, ending, u32::try_from(latency).unwrap_or(u32::MAX));
-        if self.endings.bytes.len() >= ENDINGS_BYTES_MAX {
-            self.flush();
+        let stream = StreamId { boot_epoch: self.folder.boot_epoch, shard: ticket.shard };
+        let closed = Closed {
+            call: ticket.call,
+            stream,
+            seq: self.ledger.assign(stream),
+            status_code: ending.status_code,
+            latency_us: u32::try_from(latency).unwrap_or(u32::MAX),
+            request_bytes: ending.request_bytes,
+            response_bytes: ending.response_bytes,
+            interrupted: ending.interrupted,
+        };
+        if !self.is_opened(closed.call) {
+            self.lost(&closed);
+            return false;
         }
-        self.endings.calls.len() == 1
+        let is_first = self.waiting.push(What::Closed(closed), |out| Record::Closed(closed).encode(out));
+        self.flush_much();
+        is_first
     }
 
-    /// Writes the endings that wait.
+    /// Whether the `Opened` record of a call that ends is written or waits for that; one that failed is tried again.
+    fn is_opened(&mut self, call: CallId) -> bool {
+        let Some(record) = self.unwritten.remove(&call) else { return true };
+        self.write_opened(call, &record).is_ok()
+    }
+
+    fn flush_much(&mut self) {
+        if self.waiting.bytes.len() >= WAITING_BYTES_MAX {
+            self.flush();
+        }
+    }
+
+    /// Writes what waits.
     pub(crate) fn flush(&mut self) {
-        if self.endings.calls.is_empty() {
+        self.turn += 1;
+        if self.waiting.records.is_empty() {
             return;
         }
-        let mut records = mem::take(&mut self.endings.bytes);
-        let written = self.append(&records);
-        records.clear();
-        self.endings.bytes = records;
-        self.settle(written.ok().map(|(segment, _)| segment));
-    }
-
-    /// The endings that waited are in a segment, or lost by number.
-    fn settle(&mut self, segment: Option<u64>) {
-        let mut calls = mem::take(&mut self.endings.calls);
-        for closed in calls.drain(..) {
-            if let Some(segment) = segment {
-                self.ledger.closed(segment, &closed);
-            } else {
-                self.lost(&closed);
-            }
+        let Waiting { mut bytes, mut records } = mem::take(&mut self.waiting);
+        match self.append(&bytes) {
+            Ok((segment, offset)) => records.drain(..).for_each(|Waits { at, what }| match what {
+                What::Opened(call) => {
+                    let place = Place { segment, offset: offset + at.start as u64, length: at.len() };
+                    self.ledger.opened(call, place);
+                }
+                What::Closed(closed) => _ = self.ledger.closed(segment, &closed),
+            }),
+            Err(_) => records.drain(..).for_each(|Waits { at, what }| self.write_alone(&bytes[at], &what)),
         }
-        self.endings.calls = calls;
-        if segment.is_some() && !self.unrecorded.is_empty() {
+        if !self.unrecorded.is_empty() && self.stats.failing.is_none() {
             self.record_losses();
         }
+        // Their memory serves again.
+        bytes.clear();
+        self.waiting = Waiting { bytes, records };
+    }
+
+    /// A record that failed together with others may still fit alone.
+    fn write_alone(&mut self, record: &[u8], what: &What) {
+        match what {
+            What::Opened(call) => {
+                if self.write_opened(*call, record).is_err() {
+                    self.unwritten.insert(*call, record.to_vec());
+                }
+            }
+            What::Closed(closed) => {
+                let written = if self.is_opened(closed.call) { self.append(record).ok() } else { None };
+                match written {
+                    Some((segment, _)) => _ = self.ledger.closed(segment, closed),
+                    None => self.lost(closed),
+                }
+            }
+        }
+    }
+
+    fn write_opened(&mut self, call: CallId, record: &[u8]) -> io::Result<()> {
+        let (segment, offset) = self.append(record)?;
+        self.ledger.opened(call, Place { segment, offset, length: record.len() });
+        Ok(())
     }
 
     fn lost(&mut self, closed: &Closed) {
@@ -125,8 +197,9 @@ impl Store {
 
     /// As a crash does; says how many endings are forgotten.
     #[cfg(test)]
-    pub(crate) fn forget_endings(&mut self) -> usize {
-        mem::take(&mut self.endings).calls.len()
+    pub(crate) fn forget_waiting(&mut self) -> usize {
+        let waiting = mem::take(&mut self.waiting).records;
+        waiting.iter().filter(|waits| matches!(waits.what, What::Closed(_))).count()
     }
 
     /// Ends a call that an earlier start left open.
@@ -148,28 +221,6 @@ impl Store {
         let (segment, _) = self.append(&record)?;
         self.ledger.closed(segment, &closed);
         Ok(())
-    }
-
-    fn close(&mut self, ticket: Ticket, ending: &Ending, latency_us: u32) {
-        let Ticket { call, shard, unwritten } = ticket;
-        let stream = StreamId { boot_epoch: self.folder.boot_epoch, shard };
-        let seq = self.ledger.assign(stream);
-        let closed = Closed {
-            call,
-            stream,
-            seq,
-            status_code: ending.status_code,
-            latency_us,
-            request_bytes: ending.request_bytes,
-            response_bytes: ending.response_bytes,
-            interrupted: ending.interrupted,
-        };
-        if unwritten.is_some_and(|record| !self.opened(call, &record)) {
-            self.lost(&closed);
-            return;
-        }
-        Record::Closed(closed).encode(&mut self.endings.bytes);
-        self.endings.calls.push(closed);
     }
 
     /// ClickHouse has these events. Returns the segments that are not needed any more, oldest first; to be removed

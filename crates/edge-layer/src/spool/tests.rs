@@ -12,7 +12,7 @@ use prost::Message as _;
 use proto::events as pb;
 
 use super::{
-    Draft, Ending, Item, Limits, Reader, Spool, Ticket, intervals::Intervals, record::StreamId, segment,
+    Draft, Ending, Item, Limits, Reader, Spool, Ticket, Turn, intervals::Intervals, record::StreamId, segment,
 };
 
 const ROOMY: Limits = Limits { bytes_max: 1 << 30, segment_bytes_max: 600 };
@@ -32,6 +32,15 @@ fn ending(number: u64) -> Ending {
     }
 }
 
+impl Spool {
+    /// A call that is on the disk.
+    fn written(&self, shard: u16, event: Draft) -> Ticket {
+        let (ticket, turn) = self.opened(shard, event);
+        self.write_down(turn);
+        ticket
+    }
+}
+
 fn newest(folder: &Path) -> (u64, u64) {
     let number = segment::list(folder).unwrap().pop().unwrap_or(0);
     (number, fs::metadata(segment::path(folder, number)).map_or(0, |file| file.len()))
@@ -42,6 +51,10 @@ fn newest(folder: &Path) -> (u64, u64) {
 enum Step {
     Open(u16),
     Close(Index),
+    /// Several calls that are answered at once.
+    OpenTogether(u16, usize),
+    /// A call that is killed before its turn.
+    KilledOpen(u16),
     /// Killed somewhere in the write of an `opened`.
     TornOpen(u16, Index),
     /// Killed somewhere in the write of a `closed`.
@@ -56,7 +69,9 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0u16..2).prop_map(Step::Open),
-        8 => any::<Index>().prop_map(Step::Close),
+        2 => (0u16..2, 1usize..9).prop_map(|(shard, calls)| Step::OpenTogether(shard, calls)),
+        1 => (0u16..2).prop_map(Step::KilledOpen),
+        12 => any::<Index>().prop_map(Step::Close),
         1 => (0u16..2, any::<Index>()).prop_map(|(shard, cut)| Step::TornOpen(shard, cut)),
         1 => (any::<Index>(), any::<Index>()).prop_map(|(call, cut)| Step::TornClose(call, cut)),
         1 => Just(Step::Kill),
@@ -102,12 +117,18 @@ impl Model {
     }
 
     fn open(&mut self, shard: u16) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        let ticket = self.spool().opened(shard, event(number));
-        self.running.push((number, ticket));
+        let (number, turn) = self.begin(shard);
+        self.spool().write_down(turn);
         self.opened.insert(number, false);
         number
+    }
+
+    fn begin(&mut self, shard: u16) -> (u64, Turn) {
+        let number = self.next;
+        self.next += 1;
+        let (ticket, turn) = self.spool().opened(shard, event(number));
+        self.running.push((number, ticket));
+        (number, turn)
     }
 
     fn close(&mut self, call: &Index) -> Option<u64> {
@@ -115,7 +136,7 @@ impl Model {
             return None;
         }
         let (number, ticket) = self.running.swap_remove(call.index(self.running.len()));
-        self.spool().closed(ticket, &ending(number));
+        self.spool().closed(&ticket, &ending(number));
         self.opened.insert(number, true);
         self.ended.push(number);
         Some(number)
@@ -124,7 +145,7 @@ impl Model {
     /// What was not written yet is gone.
     fn kill(&mut self) {
         if let Some(spool) = self.spool.take() {
-            let forgotten = spool.store().forget_endings();
+            let forgotten = spool.store().forget_waiting();
             for number in self.ended.split_off(self.ended.len() - forgotten) {
                 self.opened.insert(number, false);
             }
@@ -174,6 +195,17 @@ impl Model {
         match step {
             Step::Open(shard) => {
                 self.open(*shard);
+            }
+            Step::OpenTogether(shard, calls) => {
+                let begun: Vec<_> = (0..*calls).map(|_| self.begin(*shard)).collect();
+                for (number, turn) in begun {
+                    self.spool().write_down(turn);
+                    self.opened.insert(number, false);
+                }
+            }
+            Step::KilledOpen(shard) => {
+                self.begin(*shard);
+                self.kill();
             }
             Step::Close(call) => {
                 self.close(call);
@@ -246,7 +278,7 @@ fn a_long_call_pins_nothing() {
         let call = model.open(1);
         let (number, ticket) = model.running.pop().unwrap();
         assert_eq!(number, call);
-        model.spool().closed(ticket, &ending(call));
+        model.spool().closed(&ticket, &ending(call));
         model.opened.insert(call, true);
         model.ended.push(call);
         model.deliver(usize::MAX);
@@ -255,7 +287,7 @@ fn a_long_call_pins_nothing() {
     }
     let (number, ticket) = model.running.pop().unwrap();
     assert_eq!(number, long);
-    model.spool().closed(ticket, &ending(long));
+    model.spool().closed(&ticket, &ending(long));
     model.opened.insert(long, true);
     model.ended.push(long);
     model.spool().flush();
@@ -281,12 +313,12 @@ fn a_full_spool_loses_the_oldest_by_number() {
     const LIMITS: Limits = Limits { bytes_max: 8 * 600, segment_bytes_max: 600 };
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path(), LIMITS).unwrap();
-    let long = spool.opened(0, event(1_000_000));
+    let long = spool.written(0, event(1_000_000));
     for number in 1..=500 {
-        spool.closed(spool.opened(0, event(number)), &ending(number));
+        spool.closed(&spool.written(0, event(number)), &ending(number));
         assert!(spool.stats().bytes <= LIMITS.bytes_max + LIMITS.segment_bytes_max);
     }
-    spool.closed(long, &ending(0));
+    spool.closed(&long, &ending(0));
     let check = |spool: &Spool| {
         let (events, lost) = read_all(spool);
         let gone: u64 = lost.runs().map(|(first, last)| last - first + 1).sum();
@@ -315,19 +347,19 @@ fn a_disk_that_fails_costs_numbers_and_never_the_call() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path(), LIMITS).unwrap();
     let aside = folder.path().with_extension("aside");
-    spool.closed(spool.opened(0, event(1)), &ending(1));
-    let half = spool.opened(0, event(2));
+    spool.closed(&spool.written(0, event(1)), &ending(1));
+    let half = spool.written(0, event(2));
     fs::rename(folder.path(), &aside).unwrap();
-    spool.closed(half, &ending(2));
-    let late = spool.opened(0, event(3));
-    spool.closed(spool.opened(0, event(4)), &ending(4));
+    spool.closed(&half, &ending(2));
+    let late = spool.written(0, event(3));
+    spool.closed(&spool.written(0, event(4)), &ending(4));
     spool.flush();
     assert!(spool.stats().failing.is_some());
     assert_eq!(spool.stats().lost_events, 2);
     let before = spool.clearance();
     fs::rename(&aside, folder.path()).unwrap();
     // A call whose first record failed is whole if its last one does not.
-    spool.closed(late, &ending(3));
+    spool.closed(&late, &ending(3));
     spool.flush();
     assert_eq!(spool.stats().failing, None);
     let (events, lost) = read_all(&spool);
@@ -343,15 +375,15 @@ fn a_statement_is_made_only_when_it_is_true() {
     let stream = StreamId { boot_epoch: 1, shard: 0 };
     let idle = spool.clearance().unwrap();
     assert_eq!(idle.positions, []);
-    let running = spool.opened(0, event(1));
+    let running = spool.written(0, event(1));
     assert!(spool.clearance().unwrap().until > idle.until, "a running call has not ended");
-    spool.closed(running, &ending(1));
+    spool.closed(&running, &ending(1));
     let first = spool.clearance().unwrap();
     assert_eq!(first.positions, [], "an older statement stays true");
-    spool.closed(spool.opened(0, event(2)), &ending(2));
+    spool.closed(&spool.written(0, event(2)), &ending(2));
     spool.publish(stream, 2, 2);
     assert_eq!(spool.clearance().unwrap(), first, "1 is still missing");
-    spool.closed(spool.opened(0, event(3)), &ending(3));
+    spool.closed(&spool.written(0, event(3)), &ending(3));
     spool.publish(stream, 1, 1);
     let second = spool.clearance().unwrap();
     assert!(second.until > first.until, "under load too it moves on");
@@ -366,29 +398,46 @@ fn a_statement_is_made_only_when_it_is_true() {
 fn an_end_is_written_with_the_next_call_or_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path(), ROOMY).unwrap();
-    let first = spool.opened(0, event(1));
+    let first = spool.written(0, event(1));
     let opened = newest(folder.path());
-    spool.closed(first, &ending(1));
+    spool.closed(&first, &ending(1));
     assert_eq!(newest(folder.path()), opened, "it waits");
-    let second = spool.opened(0, event(2));
+    let second = spool.written(0, event(2));
     let both = newest(folder.path());
     assert!(both.1 > 2 * opened.1, "one write for both");
-    spool.closed(second, &ending(2));
+    spool.closed(&second, &ending(2));
     assert_eq!(read_all(&spool).0.len(), 2, "whoever reads sees all that ended");
     assert!(newest(folder.path()).1 > both.1);
-    spool.closed(spool.opened(0, event(3)), &ending(3));
+    spool.closed(&spool.written(0, event(3)), &ending(3));
     drop(spool);
     let events = read_all(&Spool::open(folder.path(), ROOMY).unwrap()).0;
     assert_eq!(events.len(), 3, "a spool that is put down forgets nothing");
+}
+
+#[test]
+fn calls_of_a_turn_are_written_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path(), ROOMY).unwrap();
+    let [(first, turn), (second, other), (third, _)] = [1, 2, 3].map(|number| spool.opened(0, event(number)));
+    assert_eq!(newest(folder.path()), (0, 0), "they wait for their turn");
+    spool.write_down(other);
+    let all = newest(folder.path());
+    assert!(all.1 > 0);
+    spool.write_down(turn);
+    assert_eq!(newest(folder.path()), all, "the first has nothing left to write");
+    [first, second, third].iter().for_each(|call| spool.closed(call, &ending(1)));
+    spool.write_down(turn);
+    assert_eq!(newest(folder.path()), all, "a turn that is over writes nothing of a later one");
+    assert_eq!(read_all(&spool).0.into_values().collect::<Vec<_>>(), ["1", "2", "3"]);
 }
 
 #[tokio::test]
 async fn an_end_does_not_wait_for_ever() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path(), ROOMY).unwrap();
-    let call = spool.opened(0, event(1));
+    let call = spool.written(0, event(1));
     let opened = newest(folder.path());
-    spool.closed(call, &ending(1));
+    spool.closed(&call, &ending(1));
     let is_written = async {
         while newest(folder.path()) == opened {
             tokio::task::yield_now().await;
@@ -405,7 +454,7 @@ fn a_hole_in_the_files_is_a_known_loss() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path(), ROOMY).unwrap();
     for number in 1..=60 {
-        spool.closed(spool.opened(0, event(number)), &ending(number));
+        spool.closed(&spool.written(0, event(number)), &ending(number));
     }
     drop(spool);
     let numbers = segment::list(folder.path()).unwrap();
@@ -423,13 +472,13 @@ fn a_hole_in_the_files_is_a_known_loss() {
 fn what_damage_made_unreadable_is_still_lost_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path(), ROOMY).unwrap();
-    let long = spool.opened(0, event(0));
+    let long = spool.written(0, event(0));
     for number in 1..40 {
-        let ticket = spool.opened(0, event(number));
-        spool.closed(ticket, &ending(number));
+        let ticket = spool.written(0, event(number));
+        spool.closed(&ticket, &ending(number));
     }
     // Opened in the first segment, closed in the last one.
-    spool.closed(long, &ending(0));
+    spool.closed(&long, &ending(0));
     drop(spool);
     let first = segment::path(folder.path(), 1);
     let mut bytes = fs::read(&first).unwrap();

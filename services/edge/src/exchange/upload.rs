@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 
 use super::{chunked, head::Length};
-use crate::guard::GuardError;
+use crate::{gather, guard::GuardError};
 
 /// Why a request could not be sent to its end.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +90,7 @@ impl<B: Body<Data = Bytes, Error = GuardError> + Unpin> Upload<B> {
                 return if self.body.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
             let slices = [&self.before[self.before_sent..], &self.piece, self.after].map(IoSlice::new);
-            let sent = ready!(Pin::new(&mut *io).poll_write_vectored(cx, &slices))?;
+            let sent = ready!(gather::poll_write(Pin::new(&mut *io), cx, &slices))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
             }

@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     decode,
     erasures::Erased,
+    event,
     intervals::Intervals,
     store::{HourCount, Store},
     takeover, time_rule,
@@ -66,18 +67,20 @@ struct Held {
 }
 
 impl Held {
-    /// Each event that is to be a row, once.
-    fn add(&mut self, message: &Message, shard: u16, erased: &Erased) {
+    /// Each event that is to be a row, once; but those of days before `open_ns`, which may have expired.
+    fn add(&mut self, message: &Message, shard: u16, erased: &Erased, open_ns: i64) {
         let Ok(decoded) = decode::decode(message.payload.clone(), shard) else { return };
         let known = self.by_boot.entry((decoded.edge_id, decoded.boot_epoch)).or_default();
-        for (seq, event) in (decoded.first_seq..).zip(decoded.events) {
-            let Ok(event) = event else { continue };
-            let (at, _) = time_rule::bucketed(event.occurred_at, message.published_at);
-            if known.contains(seq) || erased.covers_time(event.workspace_id, at) {
+        let broker_ns = event::nanos(message.published_at);
+        for (seq, bytes) in (decoded.first_seq..).zip(decoded.events) {
+            let read = |event: &event::Event<'_>| (event.workspace_id, event.occurred_at_ns);
+            let Ok((workspace_id, occurred_at_ns)) = event::read(&bytes, read) else { continue };
+            let (at_ns, _) = time_rule::bucketed(occurred_at_ns, broker_ns);
+            if known.contains(seq) || at_ns < open_ns || erased.covers(workspace_id, at_ns) {
                 continue;
             }
             known.insert((seq, seq));
-            *self.by_hour.entry(at.unix_timestamp().div_euclid(HOUR_S) * HOUR_S).or_default() += 1;
+            *self.by_hour.entry(at_ns.div_euclid(HOUR_S * 1_000_000_000) * HOUR_S).or_default() += 1;
         }
     }
 }
@@ -116,6 +119,11 @@ pub async fn run(config: &Config, asked: &Arguments) -> anyhow::Result<()> {
     let repaired = if asked.repair { repair(&services, &found, &erased).await? } else { BTreeMap::new() };
     print(asked.json, &lines, &found, &repaired)?;
     ensure!(drifted == 0, "in {drifted} hours the totals do not count what the rows do");
+    let archived: u64 = repaired.values().map(|repaired| repaired.archived).sum();
+    ensure!(
+        archived == 0,
+        "{archived} doubled rows are of days that are in the archive: they stay, and so does its total"
+    );
     let missing: usize = found.values().map(|findings| findings.missing.len()).sum();
     let doubled: usize = found.values().map(|findings| findings.doubled.len()).sum();
     ensure!(
@@ -132,9 +140,10 @@ async fn look(world: &Servers, shard: u16, erased: &Erased) -> anyhow::Result<(H
     let Some(record) = bus.existing_record(shard).await? else { return Ok((held, Findings::default())) };
     let cursor = record.cursor.sequence;
     let (first, last) = bus.held(shard).await?;
+    let open_ns = store.archived(shard).await?.map_or(i64::MIN, |archived| event::nanos(archived.end()));
     let mut progress = Progress::new("read messages", (last.min(cursor) + 1).saturating_sub(first));
     super::read(bus, shard, cursor, |message| {
-        held.add(&message, shard, erased);
+        held.add(&message, shard, erased, open_ns);
         progress.step();
     })
     .await?;
@@ -224,8 +233,8 @@ fn print(
         let found: Vec<_> = found
             .iter()
             .map(|(shard, findings)| {
-                let repaired = repaired.get(shard).map(|Repaired { restored, gone, single }| {
-                    json!({ "restored": restored, "gone": gone, "single": single })
+                let repaired = repaired.get(shard).map(|Repaired { restored, gone, single, archived }| {
+                    json!({ "restored": restored, "gone": gone, "single": single, "archived": archived })
                 });
                 let (missing, doubled) = (of(&findings.missing), of(&findings.doubled));
                 json!({ "shard": shard, "missing": missing, "doubled": doubled, "repaired": repaired })
@@ -250,10 +259,11 @@ fn print(
                 writeln!(out, "{what}: shard {shard}: {}", Said(which))?;
             }
         }
-        if let Some(Repaired { restored, gone, single }) = repaired.get(shard) {
+        if let Some(Repaired { restored, gone, single, archived }) = repaired.get(shard) {
             writeln!(
                 out,
-                "repaired: shard {shard}: {restored} restored, {gone} gone and noted as a gap, {single} made one"
+                "repaired: shard {shard}: {restored} restored, {gone} gone and noted as a gap, {single} made one, \
+                 {archived} left as they are, since their day is in the archive"
             )?;
         }
     }

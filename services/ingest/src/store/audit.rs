@@ -7,11 +7,12 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use super::{
-    STATEMENT_TIMEOUT, Store, StoreError, from_millis, gaps::THOSE, millis, question, statement, timed_out,
-    unknown,
+    STATEMENT_TIMEOUT, Store, StoreError, from_millis, gaps::THOSE, long_question, millis, question,
+    statement, unknown,
 };
 use crate::{
-    audit::{BASELINE_EVERY, Baseline, Tally},
+    archive::Archived,
+    audit::{BASELINE_EVERY, Baseline, Singled, Tally},
     intervals::Intervals,
     native::Common,
     record::Record,
@@ -62,9 +63,9 @@ impl Store {
             .param("to", *last + 3_600)
             .with_setting("optimize_use_projections", use_projections)
             .with_setting("force_optimize_projection", use_projections);
-        let rows = tokio::time::timeout(STATEMENT_TIMEOUT, query.fetch_all::<(i64, u64, u64)>()).await;
+        let rows = long_question(query.fetch_all::<(i64, u64, u64)>()).await?;
         let mut counts: BTreeMap<i64, HourCount> = BTreeMap::new();
-        for (start, rows, events) in rows.map_err(|_| timed_out())?.map_err(unknown)? {
+        for (start, rows, events) in rows {
             let count = counts.entry(start.div_euclid(3_600) * 3_600).or_default();
             count.rows += rows;
             count.events += events;
@@ -152,8 +153,8 @@ impl Store {
         let query = self.client.query_raw(sql).param("shard", shard);
         let query = query.param("after_ms", after_ms).param("through_ms", through_ms);
         let rows = query.fetch_all::<(String, u32, u64, u64)>();
-        let rows = tokio::time::timeout(STATEMENT_TIMEOUT, rows).await.map_err(|_| timed_out())?;
-        let rows = rows.map_err(unknown)?.into_iter();
+        let rows = long_question(rows).await?;
+        let rows = rows.into_iter();
         Ok(rows.map(|(edge_id, boot, rows, sum)| ((edge_id, boot), Tally { rows, sum })).collect())
     }
 
@@ -179,8 +180,8 @@ impl Store {
             group by run";
         let query = self.client.query_raw(sql).param("shard", shard).param("edge", edge_id);
         let query = query.param("boot", boot_epoch).param("after_ms", after_ms).fetch_all::<(u64, u64)>();
-        let rows = tokio::time::timeout(STATEMENT_TIMEOUT, query).await.map_err(|_| timed_out())?;
-        Ok(rows.map_err(unknown)?.into_iter().collect())
+        let rows = long_question(query).await?;
+        Ok(rows.into_iter().collect())
     }
 
     /// The sequences of one boot of an edge that are noted to have no row.
@@ -193,8 +194,8 @@ impl Store {
             where shard = {shard:UInt16} and edge_id = {edge:String} and boot_epoch = {boot:UInt32}";
         let query = self.client.query_raw(sql).param("shard", shard).param("edge", edge_id);
         let rows = query.param("boot", boot_epoch).fetch_all::<(u64, u64)>();
-        let rows = tokio::time::timeout(STATEMENT_TIMEOUT, rows).await.map_err(|_| timed_out())?;
-        Ok(rows.map_err(unknown)?.into_iter().collect())
+        let rows = long_question(rows).await?;
+        Ok(rows.into_iter().collect())
     }
 
     /// The sequences of one boot of an edge that have more rows than one.
@@ -208,10 +209,11 @@ impl Store {
             group by edge_seq having count() > 1 order by edge_seq limit {limit:UInt64}";
         let query = self.client.query_raw(sql).param("shard", shard).param("edge", edge_id);
         let rows = query.param("boot", boot_epoch).param("limit", DOUBLED_MAX).fetch_all::<u64>();
-        tokio::time::timeout(STATEMENT_TIMEOUT, rows).await.map_err(|_| timed_out())?.map_err(unknown)
+        long_question(rows).await
     }
 
-    /// Writes each of `doubled` once more under `common`, then deletes the other copies; how many sequences had any.
+    /// Writes each of `doubled` once more under `common`, then deletes the other copies; but none of days that are in
+    /// the archive. No pass of it may run.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] if nothing was written; else there may be more copies than before, and never none.
@@ -220,42 +222,48 @@ impl Store {
         doubled: &BTreeSet<Identity>,
         common: Common,
         query_id: &str,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Singled, StoreError> {
+        let archived = self.archived(common.shard).await?;
+        let open_from = archived.map_or(0, |archived: Archived| millis(archived.end()));
+        let open = "occurred_at >= fromUnixTimestamp64Milli({open_from:Int64}, 'UTC')";
+        let of =
+            |sql: &str, some: &[&Identity]| self.of(sql, common.shard, some).param("open_from", open_from);
         let all: Vec<&Identity> = doubled.iter().collect();
-        let mut single = 0;
+        let mut singled = Singled::default();
         for (index, some) in all.chunks(1_000).enumerate() {
             let still = format!(
-                "select count() from (select 1 from keymeter.request_events where {THOSE}
-                 group by edge_id, boot_epoch, edge_seq having count() > 1)"
+                "select countIf(open > 1), countIf(open <= 1)
+                 from (select countIf({open}) as open from keymeter.request_events where {THOSE}
+                       group by edge_id, boot_epoch, edge_seq having count() > 1)"
             );
-            let count = self.of(&still, common.shard, some).fetch_one::<u64>();
-            let count = tokio::time::timeout(STATEMENT_TIMEOUT, count).await.map_err(|_| timed_out())?;
-            let count = count.map_err(unknown)?;
-            if count == 0 {
+            let count = of(&still, some).fetch_one::<(u64, u64)>();
+            let (single, archived) = long_question(count).await?;
+            singled.archived += archived;
+            if single == 0 {
                 continue;
             }
-            single += count;
+            singled.single += single;
             // Named as every insert of the writer, so that a takeover waits for it.
             let copy = format!(
                 "insert into keymeter.request_events
                  select * replace (fromUnixTimestamp64Milli({{at:Int64}}, 'UTC') as ingested_at,
                      {{epoch:UInt32}} as writer_epoch)
                  from keymeter.request_events
-                 where {THOSE} limit 1 by edge_id, boot_epoch, edge_seq"
+                 where {THOSE} and {open} limit 1 by edge_id, boot_epoch, edge_seq"
             );
-            let copy = self
-                .of(&copy, common.shard, some)
+            let copy = of(&copy, some)
                 .param("at", common.ingested_at_ms)
                 .param("epoch", common.writer_epoch)
                 .with_setting("query_id", format!("{query_id}-{index}"));
             statement(copy).await.map_err(StoreError::fenced)?;
             let delete = format!(
-                "alter table keymeter.request_events delete
-                 where {THOSE} and ingested_at != fromUnixTimestamp64Milli({{at:Int64}}, 'UTC')"
+                "{} delete where {THOSE} and {open}
+                 and ingested_at != fromUnixTimestamp64Milli({{at:Int64}}, 'UTC')",
+                self.layout.alter("request_events")
             );
-            let delete = self.of(&delete, common.shard, some).param("at", common.ingested_at_ms);
-            statement(delete.with_setting("mutations_sync", "1")).await?;
+            let delete = of(&delete, some).param("at", common.ingested_at_ms);
+            statement(delete.with_setting("mutations_sync", self.layout.mutations_sync())).await?;
         }
-        Ok(single)
+        Ok(singled)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use time::{Duration, OffsetDateTime};
 
-use super::{Store, StoreError, from_millis, millis, question, statement, timed_out, unknown};
+use super::{Store, StoreError, from_millis, long_question, millis, question, statement};
 use crate::{gaps::Gap, restore::Identity, time_rule};
 
 /// Before and behind the condition on rows that are about to be deleted since they were erased.
@@ -89,7 +89,9 @@ impl Store {
             let count = format!("select count() from keymeter.gaps where {those}");
             if question(self.of(&count, shard, &settled).fetch_one::<u64>()).await? > 0 {
                 let delete = format!("alter table keymeter.gaps delete where {those}");
-                let delete = self.of(&delete, shard, &settled).with_setting("mutations_sync", "1");
+                let delete = self
+                    .of(&delete, shard, &settled)
+                    .with_setting("mutations_sync", self.layout.mutations_sync());
                 statement(delete).await?;
             }
         }
@@ -107,8 +109,7 @@ impl Store {
         let mut present = Vec::new();
         for asked in chunks(asked) {
             let rows = self.of(&sql, shard, &asked).fetch_all::<Identity>();
-            let rows = tokio::time::timeout(super::STATEMENT_TIMEOUT, rows).await;
-            present.extend(rows.map_err(|_| timed_out())?.map_err(unknown)?);
+            present.extend(long_question(rows).await?);
         }
         Ok(present)
     }
@@ -137,7 +138,7 @@ impl Store {
         let note = format!("{note}, {epoch}, {epoch} from keymeter.gaps where {those}");
         statement(ask(note)).await?;
         let delete = ask(format!("alter table keymeter.gaps delete where {those}"));
-        statement(delete.with_setting("mutations_sync", "1")).await
+        statement(delete.with_setting("mutations_sync", self.layout.mutations_sync())).await
     }
 
     pub(super) fn of(&self, sql: &str, shard: u16, those: &[&Identity]) -> clickhouse::query::Query {

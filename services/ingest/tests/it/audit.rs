@@ -115,3 +115,27 @@ async fn what_was_erased_is_not_missing() {
     assert!(audited.ok, "{audited:?}");
     assert_eq!(rows_of(&stage, gone).await, "0");
 }
+
+#[tokio::test]
+async fn of_days_in_the_archive_nothing_is_counted_again_or_taken_away() {
+    let (mut stage, _) = at_rest().await;
+    let pass = "insert into keymeter.archive_passes (shard, writer_epoch, pass, closed_day, through)
+                select 1, 1000000, 1, today() + 1, now64(3)";
+    stage.clickhouse.query(pass).await;
+    delete_row(&stage, 7).await;
+    let copy =
+        "insert into keymeter.request_events select * from keymeter.request_events where edge_seq in (9, 10)";
+    stage.clickhouse.query(copy).await;
+    let audited = stage.command(&["audit", "--repair"]).await;
+    assert!(
+        !audited.ok
+            && audited.out.contains("0 restored, 1 gone and noted as a gap, 0 made one, 2 left as they are"),
+        "{audited:?}"
+    );
+    assert!(audited.err.contains("2 doubled rows are of days that are in the archive"), "{audited:?}");
+    assert_eq!(stage.rows().await, Ok(101));
+    let gaps = "select first_seq, last_seq, reason from keymeter.gaps final";
+    assert_eq!(stage.clickhouse.query(gaps).await, "7\t7\tmissing\n");
+    work_until_audited(&mut stage, "found").await;
+    assert_eq!(stage.rows().await, Ok(101));
+}

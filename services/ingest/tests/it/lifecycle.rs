@@ -59,5 +59,6 @@ async fn a_newer_schema_is_refused() {
     stage.ingest.restart();
     assert!(!stage.ingest.wait().await.success());
     let log = stage.ingest.log();
-    assert!(log.contains("schema version 99, this ingest knows 8: install a newer ingest"), "{log}");
+    assert!(log.contains("schema version 99, this ingest knows"), "{log}");
+    assert!(log.contains("install a newer ingest"), "{log}");
 }

@@ -1,7 +1,9 @@
 //! Ingest as a process on a real NATS and a real ClickHouse engine.
 
+mod archive;
 mod audit;
 mod bad_events;
+mod cluster;
 mod columns;
 mod crash;
 mod dead_letters;
@@ -9,5 +11,6 @@ mod erasure;
 mod exact;
 mod lifecycle;
 mod owner;
+mod rebuild;
 mod support;
 mod watermark;

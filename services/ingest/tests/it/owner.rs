@@ -1,15 +1,18 @@
 //! Who may write to a shard: what a takeover finds, what an owner that wakes up late may still do.
 
-use std::{sync::Arc, time::Duration};
+use std::time::{Duration, Instant};
 
 use clap::Parser as _;
 use ingest::{
-    batch::Row,
+    batch::{Buffer, Message},
     config::Config,
-    native::{Common, encode},
+    native::{Block, Common},
+    record::Closed,
     store::{Found, Store, StoreError},
 };
 use parts::{ClickHouse, Nats, eventually};
+use prost::Message as _;
+use time::OffsetDateTime;
 
 use crate::support::{Edge, Stage, example};
 
@@ -17,16 +20,15 @@ fn store(clickhouse: &ClickHouse) -> Store {
     Store::new(&Config::parse_from(["ingest", "--clickhouse-url", clickhouse.url().as_str()]))
 }
 
-fn rows(sequences: impl Iterator<Item = u64>) -> Vec<Row> {
-    let row = |edge_seq| Row {
-        event: example::event("edge_a", edge_seq),
-        clock_skewed: false,
-        edge_id: Arc::from("edge_a"),
-        boot_epoch: 1,
-        edge_seq,
-        unknown_fields: Default::default(),
-    };
-    sequences.map(row).collect()
+/// A block as a worker would make it of messages with one event each.
+fn block(sequences: impl Iterator<Item = u64>, common: Common) -> Block {
+    let mut buffer = Buffer::new(example::SHARD, Closed::default(), 1_000);
+    for sequence in sequences {
+        let payload = example::batch("edge_a", sequence, 1).encode_to_vec().into();
+        let published_at = OffsetDateTime::now_utc();
+        buffer.push(Message { sequence, published_at, payload }, Instant::now());
+    }
+    Block::new(buffer.drain(Instant::now()).0.rows.into(), common)
 }
 
 fn common(writer_epoch: u32, ingested_at_ms: i64) -> Common {
@@ -40,14 +42,14 @@ async fn clickhouse_refuses_a_writer_of_an_older_epoch() {
     store.prepare().await.unwrap();
     store.prepare().await.unwrap();
     assert_eq!(store.fence(example::SHARD).await.unwrap(), 0);
-    store.insert(encode(rows(1..=3), common(1, 1_000)), "ingest-1-1-1").await.unwrap();
+    store.insert(block(1..=3, common(1, 1_000)), "ingest-1-1-1").await.unwrap();
     store.raise_fence(example::SHARD, 2).await.unwrap();
     store.raise_fence(example::SHARD + 1, 9).await.unwrap();
     assert_eq!(store.fence(example::SHARD).await.unwrap(), 2);
     store.end_older_inserts(example::SHARD, 2).await.unwrap();
-    let late = store.insert(encode(rows(4..=6), common(1, 2_000)), "ingest-1-1-2").await;
+    let late = store.insert(block(4..=6, common(1, 2_000)), "ingest-1-1-2").await;
     assert!(matches!(late, Err(StoreError::Fenced)), "{late:?}");
-    store.insert(encode(rows(7..=9), common(2, 3_000)), "ingest-1-2-1").await.unwrap();
+    store.insert(block(7..=9, common(2, 3_000)), "ingest-1-2-1").await.unwrap();
     assert_eq!(clickhouse.query("select groupArray(edge_seq) from (select edge_seq from keymeter.request_events order by edge_seq)").await, "[1,2,3,7,8,9]\n");
 
     let found =
@@ -67,7 +69,7 @@ async fn rows_that_no_record_tells_of_are_found() {
     store.prepare().await.unwrap();
     // What a crash leaves between the insert and the record, if only some partitions were written.
     let written = (1..=100).filter(|seq| seq % 3 != 0);
-    store.insert(encode(rows(written), common(1, 1_000)), "ingest-1-1-1").await.unwrap();
+    store.insert(block(written, common(1, 1_000)), "ingest-1-1-1").await.unwrap();
     let (ingest, health) = Stage::spawn_ingest(&nats, &clickhouse).await;
     let mut stage = Stage { nats, clickhouse, ingest, health };
     stage.wait_ready().await;

@@ -16,6 +16,7 @@ use crate::{
 
 /// Small, so that streams are purged.
 const STREAM_BYTES_MAX: u64 = 20_000;
+const STREAM_KEEP: Duration = Duration::from_secs(6);
 const COPIES_MAX: usize = 4;
 
 /// A worker process.
@@ -48,6 +49,8 @@ pub(crate) fn services(servers: &Servers, metrics: &Metrics, owner: String) -> (
         clickhouse: SharedNeed::present(health.need("clickhouse")),
         owner,
         stream_bytes_max: STREAM_BYTES_MAX,
+        stream_keep: STREAM_KEEP,
+        rows_max: ingest::batch::rows_max(1),
     };
     (services, Kept { runs, _told: (edges, told) })
 }

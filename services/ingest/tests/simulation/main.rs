@@ -3,6 +3,7 @@
 //! `KEYMETER_SEED=17 cargo nextest run -p ingest one_seed`.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod archive;
 mod audit;
 #[path = "../it/support/chance.rs"]
 mod chance;

@@ -14,14 +14,18 @@ use ingest::{
     trouble::Trouble,
 };
 
+use time::OffsetDateTime;
+
 use crate::{
     SHARD, chaos,
-    model::{Identity, edge_number},
+    model::{Identity, Stored, edge_number},
     servers::{Seen, Servers},
 };
 
 const MESSAGES_MAX: u64 = 4;
 const PAUSE: Duration = Duration::from_secs(1);
+/// No pass of the archive can have begun to read what came so lately.
+const OPEN: time::Duration = time::Duration::days(35);
 
 /// Restores now and then until `end`, and what was deleted until it is there again.
 pub(crate) async fn work(servers: Servers, metrics: Metrics, end: Duration) {
@@ -32,7 +36,8 @@ pub(crate) async fn work(servers: Servers, metrics: Metrics, end: Duration) {
         servers.delay(100).await;
         let (mut messages, deletes) = some_published(&servers);
         if deletes && servers.clock.now() < end {
-            messages.iter().for_each(|message| delete_rows(&servers, &message.payload));
+            let oldest = servers.day() - OPEN;
+            messages.iter().for_each(|message| delete_rows(&servers, &message.payload, oldest));
             owed.extend(messages.iter().cloned());
         }
         messages.extend(owed.iter().cloned());
@@ -44,7 +49,7 @@ pub(crate) async fn work(servers: Servers, metrics: Metrics, end: Duration) {
 }
 
 async fn restore_all(services: &Services<Seen>, messages: &[Published]) -> Result<(), Trouble> {
-    let restored = async {
+    let restored = Box::pin(async {
         let mut lease = takeover::take(SHARD, "restore", services).await?;
         let mut inserts = 0;
         let next = || {
@@ -54,7 +59,7 @@ async fn restore_all(services: &Services<Seen>, messages: &[Published]) -> Resul
         restore(&services.world, &mut lease, SHARD, &Erased::default(), messages, next).await?;
         lease.release().await;
         Ok(())
-    };
+    });
     takeover::in_one_connection(&services.world, restored).await
 }
 
@@ -68,13 +73,16 @@ fn some_published(servers: &Servers) -> (Vec<Published>, bool) {
     (messages, shared.chance.below(3) == 0)
 }
 
-/// Deletes the rows of a message, but for those that ClickHouse may be asked for by a takeover at any moment.
-fn delete_rows(servers: &Servers, payload: &Bytes) {
+/// Deletes the rows of a message that came a short while ago. What the archive has counted already would come into it
+/// again when it is restored.
+fn delete_rows(servers: &Servers, payload: &Bytes, oldest: OffsetDateTime) {
     let Ok(decoded) = decode(payload.clone(), SHARD) else { return };
     let mut shared = servers.shared.lock().unwrap();
     for seq in decoded.first_seq..decoded.first_seq + decoded.events.len() as u64 {
         let identity: Identity = (edge_number(&decoded.edge_id), decoded.boot_epoch, seq);
-        if shared.clickhouse.rows.remove(&identity).is_some() {
+        let is_open = |rows: &Vec<Stored>| rows.iter().all(|row| row.occurred_at > oldest);
+        if shared.clickhouse.rows.get(&identity).is_some_and(is_open) {
+            shared.clickhouse.rows.remove(&identity);
             shared.deleted.insert(identity);
         }
     }

@@ -31,6 +31,7 @@ struct Figures {
     events: u64,
     inserts: u64,
     takeovers: u64,
+    passes: u64,
 }
 
 /// One run; the error says what is wrong.
@@ -63,7 +64,8 @@ fn simulate(seed: u64, bug: Option<Bug>) -> Result<Figures, String> {
     let shared = servers.shared.lock().unwrap();
     check(&truth.lock().unwrap(), &shared)?;
     let events = truth.lock().unwrap().len() as u64;
-    Ok(Figures { events, inserts: shared.inserts, takeovers: shared.takeovers })
+    let passes = shared.clickhouse.passes.len() as u64;
+    Ok(Figures { events, inserts: shared.inserts, takeovers: shared.takeovers, passes })
 }
 
 /// Edges, workers and misfortunes, until all is delivered.
@@ -122,6 +124,9 @@ fn check(truth: &BTreeMap<Identity, Kind>, shared: &Shared) -> Result<(), String
     {
         return Err(format!("{identity:?} is {kind:?}, and not noted as a gap"));
     }
+    if let Some(wrong) = shared.clickhouse.wrong() {
+        return Err(wrong);
+    }
     let bad = truth.values().filter(|kind| **kind == Kind::Bad).count() as u64;
     if shared.letters < bad {
         return Err(format!("{bad} bad events, {} dead letters", shared.letters));
@@ -133,7 +138,8 @@ fn all_are_exact(seeds: std::ops::Range<u64>) {
     let mut total = Figures::default();
     for seed in seeds.clone() {
         match simulate(seed, None) {
-            Ok(Figures { events, inserts, takeovers }) => {
+            Ok(Figures { events, inserts, takeovers, passes }) => {
+                total.passes += passes;
                 total.events += events;
                 total.inserts += inserts;
                 total.takeovers += takeovers;
@@ -144,6 +150,7 @@ fn all_are_exact(seeds: std::ops::Range<u64>) {
     // That it was no idyll.
     let runs = seeds.end - seeds.start;
     assert!(total.events > 80 * runs && total.inserts > 5 * runs && total.takeovers > 5 * runs, "{total:?}");
+    assert!(total.passes > 5 * runs, "{total:?}");
 }
 
 #[test]
@@ -192,6 +199,7 @@ fn bugs_that_are_put_in_are_found() {
         Bug::EarlyCommit,
         Bug::LateCommit,
         Bug::NoLook,
+        Bug::EarlyNote,
     ];
     for bug in bugs {
         let found = (0..5_000).find(|seed| simulate(*seed, Some(bug)).is_err());

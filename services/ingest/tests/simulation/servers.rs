@@ -10,8 +10,9 @@ use std::{
 use bytes::Bytes;
 use ingest::{
     activity::Activity,
-    audit::Findings,
-    batch::{DeadLetter, Row},
+    archive::{Archived, Pass},
+    audit::{Findings, Singled},
+    batch::DeadLetter,
     bus::StreamState,
     erasures::Erased,
     gaps::Gap,
@@ -19,6 +20,7 @@ use ingest::{
     native::Common,
     record::Record,
     restore,
+    rows::Rows,
     store::Found,
     trouble::Trouble,
     watermark::Standing,
@@ -31,7 +33,7 @@ use crate::{
     audit::audit,
     chance::Chance,
     clock::Clock,
-    model::{ClickHouse, Disk, Identity, edge_number},
+    model::{ClickHouse, Disk, Identity, Stored, edge_number},
     reader::Reader,
 };
 
@@ -52,6 +54,8 @@ pub(crate) enum Bug {
     LateCommit,
     /// Events are restored without looking whether they have a row.
     NoLook,
+    /// A pass of the archive counts before all of it is there.
+    EarlyNote,
 }
 
 /// What all processes share.
@@ -98,8 +102,10 @@ enum Server {
     ClickHouse,
 }
 
-/// The day on which simulated runs start.
-const START: OffsetDateTime = time::macros::datetime!(2026-11-22 00:00 UTC);
+/// The day on which simulated runs start: so far ahead that all events are counted under the broker's time.
+const START: OffsetDateTime = time::macros::datetime!(2126-11-22 00:00 UTC);
+/// Days go by this fast, so that some are closed in each run.
+const DAYS_PER_SECOND: u32 = 10;
 
 impl Servers {
     /// A time up to so many milliseconds, now and then much longer.
@@ -120,7 +126,7 @@ impl Servers {
     }
 
     pub(crate) fn day(&self) -> OffsetDateTime {
-        START + self.clock.now()
+        START + self.clock.now() * (DAYS_PER_SECOND * 86_400)
     }
 
     fn is_up(&self, server: Server) -> bool {
@@ -129,7 +135,7 @@ impl Servers {
     }
 
     /// One insert, as the server does it: part after part, whoever waits for it.
-    async fn insert(&self, rows: Vec<Row>, common: Common) -> Result<(), Trouble> {
+    async fn insert(&self, rows: Arc<Rows>, common: Common) -> Result<(), Trouble> {
         let (number, crashes) = {
             let mut shared = self.shared.lock().unwrap();
             if common.writer_epoch < shared.clickhouse.fence {
@@ -153,9 +159,10 @@ impl Servers {
                 return Err(Trouble::ClickHouse("killed".into()));
             }
             let ingested_at_ms = common.ingested_at_ms;
-            for row in rows.iter().filter(|row| row.edge_seq % parts == part) {
-                let identity = (edge_number(&row.edge_id), row.boot_epoch, row.edge_seq);
-                shared.clickhouse.rows.entry(identity).or_default().push(ingested_at_ms);
+            for (occurred_at, number) in rows.times().filter(|(_, number)| number.edge_seq % parts == part) {
+                let identity = (edge_number(number.edge_id), number.boot_epoch, number.edge_seq);
+                let stored = Stored { occurred_at, ingested_at_ms };
+                shared.clickhouse.rows.entry(identity).or_default().push(stored);
             }
         }
         self.delay(10).await;
@@ -388,8 +395,20 @@ impl World for Seen {
         self.at_once(Server::ClickHouse, move |shared| Ok(shared.clickhouse.found_after(after_ms))).await
     }
 
-    async fn insert(&self, rows: Vec<Row>, common: Common, _: u64) -> Result<(), Trouble> {
+    async fn insert(&self, rows: Arc<Rows>, common: Common, _: u64) -> Result<(), Trouble> {
         self.ask(Server::ClickHouse, move |servers| async move { servers.insert(rows, common).await }).await
+    }
+
+    async fn archived(&self, _: u16) -> Result<Option<Archived>, Trouble> {
+        self.at_once(Server::ClickHouse, |shared| Ok(shared.clickhouse.archived())).await
+    }
+
+    async fn archive(&self, pass: Pass) -> Result<(), Trouble> {
+        self.ask(Server::ClickHouse, move |servers| async move { servers.archive(pass).await }).await
+    }
+
+    async fn expire(&self) -> Result<(), Trouble> {
+        Ok(())
     }
 
     async fn erase(&self, _: u16, _: &Erased) -> Result<u64, Trouble> {
@@ -450,7 +469,12 @@ impl World for Seen {
         self.at_once(Server::ClickHouse, move |shared| Ok(audit(shared, &record))).await
     }
 
-    async fn make_single(&self, _: &BTreeSet<restore::Identity>, _: Common, _: u64) -> Result<u64, Trouble> {
+    async fn make_single(
+        &self,
+        _: &BTreeSet<restore::Identity>,
+        _: Common,
+        _: u64,
+    ) -> Result<Singled, Trouble> {
         Err(Trouble::ClickHouse("a doubled row is what a run must never come to".into()))
     }
 

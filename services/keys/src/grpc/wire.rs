@@ -167,6 +167,7 @@ pub(super) fn workspace(workspace: Workspace) -> pb::Workspace {
             AddressStorage::None => pb::AddressStorage::None,
         }
         .into(),
+        request_retention_days: workspace.settings.request_retention_days,
     }
 }
 

@@ -25,7 +25,9 @@ use crate::{
 };
 
 /// Days that an audit trail may be kept.
-const RETENTION_DAYS: std::ops::RangeInclusive<i32> = 30..=3_650;
+const AUDIT_RETENTION_DAYS: std::ops::RangeInclusive<i32> = 30..=3_650;
+/// Days that single calls may be kept: longer than ingest takes to archive them.
+const REQUEST_RETENTION_DAYS: std::ops::RangeInclusive<i32> = 37..=400;
 
 /// The service.
 pub(super) struct Rpc {
@@ -97,9 +99,11 @@ impl WorkspacesService for Rpc {
                 ("disable_exposed_keys", false),
                 ("keep_copies", false),
                 ("address_storage", workspace.address_storage != 0),
+                ("request_retention_days", workspace.request_retention_days != 0),
             ];
-            let [name, retention, exposed, copies, addresses] = fields::masked(update_mask.as_ref(), masked)?;
-            if retention && !RETENTION_DAYS.contains(&workspace.audit_retention_days) {
+            let [name, retention, exposed, copies, addresses, requests] =
+                fields::masked(update_mask.as_ref(), masked)?;
+            if retention && !AUDIT_RETENTION_DAYS.contains(&workspace.audit_retention_days) {
                 return Err(Error::invalid("workspace.audit_retention_days", "must be 30 to 3,650"));
             }
             let field = "workspace.display_name";
@@ -112,6 +116,11 @@ impl WorkspacesService for Rpc {
                 keep_copies: copies.then_some(workspace.keep_copies),
                 address_storage: if addresses {
                     address_storage(&workspace, update_mask.as_ref())?
+                } else {
+                    None
+                },
+                request_retention_days: if requests {
+                    request_retention(&workspace, update_mask.as_ref())?
                 } else {
                     None
                 },
@@ -179,16 +188,28 @@ impl WorkspacesService for Rpc {
 /// What an update asks to keep of addresses. `*` of a caller that does not know the field leaves it as it is, rather
 /// than to keep more than was wished.
 fn address_storage(workspace: &Workspace, mask: Option<&FieldMask>) -> Result<Option<AddressStorage>, Error> {
-    let is_named = |mask: &FieldMask| mask.paths.iter().any(|path| path == "address_storage");
     match PbAddressStorage::try_from(workspace.address_storage) {
         Ok(PbAddressStorage::Whole) => Ok(Some(AddressStorage::Whole)),
         Ok(PbAddressStorage::Truncated) => Ok(Some(AddressStorage::Truncated)),
         Ok(PbAddressStorage::None) => Ok(Some(AddressStorage::None)),
-        Ok(PbAddressStorage::Unspecified) if !mask.is_some_and(is_named) => Ok(None),
+        Ok(PbAddressStorage::Unspecified) if !is_named(mask, "address_storage") => Ok(None),
         Ok(PbAddressStorage::Unspecified) | Err(_) => {
             Err(Error::invalid("workspace.address_storage", "must be WHOLE, TRUNCATED or NONE"))
         }
     }
+}
+
+/// For how long an update asks to keep single calls; `*` of a caller that does not know the field leaves it as it is.
+fn request_retention(workspace: &Workspace, mask: Option<&FieldMask>) -> Result<Option<i32>, Error> {
+    match workspace.request_retention_days {
+        0 if !is_named(mask, "request_retention_days") => Ok(None),
+        days if REQUEST_RETENTION_DAYS.contains(&days) => Ok(Some(days)),
+        _ => Err(Error::invalid("workspace.request_retention_days", "must be 37 to 400")),
+    }
+}
+
+fn is_named(mask: Option<&FieldMask>, path: &str) -> bool {
+    mask.is_some_and(|mask| mask.paths.iter().any(|named| named == path))
 }
 
 /// The caller's workspace by its name. Another one is not found.

@@ -36,6 +36,7 @@ pub mod owners;
 pub mod person_keys;
 pub mod prune;
 pub mod rebuild;
+pub mod retentions;
 pub mod rewrap;
 pub mod roles;
 pub mod secrets;

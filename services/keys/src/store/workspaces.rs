@@ -33,6 +33,8 @@ pub struct Settings {
     pub keep_copies: bool,
     /// What edges keep of callers' addresses.
     pub address_storage: AddressStorage,
+    /// How many days single calls are kept.
+    pub request_retention_days: i32,
 }
 
 impl Default for Settings {
@@ -43,6 +45,7 @@ impl Default for Settings {
             disable_exposed_keys: false,
             keep_copies: true,
             address_storage: AddressStorage::Whole,
+            request_retention_days: 90,
         }
     }
 }
@@ -58,6 +61,7 @@ impl Workspace {
                 disable_exposed_keys: row.try_get("disable_exposed_keys")?,
                 keep_copies: row.try_get("keep_copies")?,
                 address_storage: address_storage(row)?,
+                request_retention_days: row.try_get("request_retention_days")?,
             },
             suspend_time: row.try_get("suspend_time")?,
         })

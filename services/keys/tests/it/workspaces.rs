@@ -11,7 +11,7 @@ use proto::{
         RevealKeyRequest, Role, SuspendWorkspaceRequest, UpdateWorkspaceRequest, VerificationCode,
         VerifyKeyRequest, Workspace,
     },
-    nats::ERASURES_BUCKET,
+    nats::{ERASURES_BUCKET, RETENTIONS_BUCKET},
 };
 use serde_json::Value;
 use tonic::{Code, Response, Status};
@@ -155,6 +155,46 @@ async fn how_addresses_are_kept_goes_through_the_feed_tombstones_too() {
     let expected = r#"{"address_storage": "whole"}{"address_storage": "truncated"} "#.to_owned()
         + r#"{"address_storage": "truncated"}{"address_storage": "none"}"#;
     assert_eq!(run.postgres.query(audited).trim_end(), expected);
+}
+
+#[tokio::test]
+async fn how_long_calls_are_kept_is_told_to_the_others_again_and_again() {
+    let mut run = Running::start().await;
+    assert_eq!(get(&run).await.unwrap().request_retention_days, 90);
+    let keeping = |days: i32| Workspace {
+        audit_retention_days: 400,
+        display_name: "Mill".into(),
+        request_retention_days: days,
+        ..Workspace::default()
+    };
+    for (asked, mask) in
+        [(36, "request_retention_days"), (401, "*"), (0, "request_retention_days"), (-1, "*")]
+    {
+        let refused = update(&run, keeping(asked), &[mask]).await;
+        assert_eq!(field(&refused.unwrap_err()), "workspace.request_retention_days");
+    }
+    let id = run.workspace.strip_prefix("workspaces/").unwrap().to_owned();
+    let url = run.nats.url();
+    let told = async |days: u32| {
+        eventually("the bucket says so", async || {
+            let context = async_nats::jetstream::new(async_nats::connect(&url).await.ok()?);
+            let value =
+                context.get_key_value(RETENTIONS_BUCKET).await.ok()?.get(id.as_str()).await.ok()??;
+            (events::Retention::decode(value).ok()?.days == days).then_some(())
+        })
+        .await;
+    };
+    for days in [37, 400, 90] {
+        let updated = update(&run, keeping(days), &["request_retention_days"]).await.unwrap();
+        assert_eq!(updated.request_retention_days, days);
+        told(days.unsigned_abs()).await;
+    }
+    let unset = update(&run, keeping(0), &["*"]).await.unwrap();
+    assert_eq!(unset.request_retention_days, 90, "who does not know the field changes nothing");
+    run.nats.stop().await;
+    run.nats.wipe();
+    run.nats.restart().await;
+    told(90).await;
 }
 
 #[tokio::test]

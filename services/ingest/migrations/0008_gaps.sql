@@ -14,7 +14,7 @@ create table if not exists keymeter.gaps
     to_at DateTime64(3, 'UTC') comment 'the calls began before this time',
     noted_at DateTime64(3, 'UTC') default now64(3)
 )
-engine = ReplacingMergeTree(noted_at)
+engine = ReplacingMergeTree(noted_at) -- the same on every server
 -- Sequences that ingest has closed without a row: noted again after a crash, so read it with final.
 order by (shard, edge_id, boot_epoch, first_seq, last_seq)
 -- As long as any call can be asked for.
@@ -29,7 +29,7 @@ create table if not exists keymeter.audit_baselines
     closed_through_ms Int64 comment 'the closed_through_ms of the shard''s record at that moment',
     closed String comment 'its closed sequences, as JSON'
 )
-engine = MergeTree
+engine = MergeTree -- the same on every server
 order by (shard, taken_at)
 -- Nothing that was ingested later than this can have expired: rows live for 37 days at least, and a call counts under a
 -- time of at most 35 days before it was ingested.
