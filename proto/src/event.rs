@@ -106,7 +106,7 @@ impl TryFrom<pb::RequestEvent> for RequestEvent {
 }
 
 fn id<N>(field: &'static str, bytes: &[u8]) -> Result<Id<N>, EventError> {
-    Id::from_slice(bytes).ok_or(EventError::Field(field))
+    Id::from_slice(bytes).filter(|id| !id.as_uuid().is_nil()).ok_or(EventError::Field(field))
 }
 
 fn text(field: &'static str, text: String, max: usize) -> Result<String, EventError> {
@@ -209,6 +209,7 @@ mod tests {
             assert_eq!(RequestEvent::try_from(wire), Err(error));
         };
         check(|e| e.key_id.truncate(15), EventError::Field("key_id"));
+        check(|e| e.workspace_id = vec![0; 16], EventError::Field("workspace_id"));
         check(|e| e.occurred_at = None, EventError::Field("occurred_at"));
         check(|e| e.status_code = 99, EventError::Field("status_code"));
         check(|e| e.status_code = 70_000, EventError::Field("status_code"));

@@ -16,8 +16,9 @@ pub fn request_events_subject(shard: u16) -> String {
 /// Stream with messages that ingest could not read.
 pub const DEAD_LETTERS_STREAM: &str = "DEAD_LETTERS";
 
-/// Subject with the unreadable messages of one shard: the original bytes, the reason in the header
-/// [`DEAD_LETTER_REASON`], where they stood in [`DEAD_LETTER_POSITION`].
+/// Subject with what could not be read of one shard: a `RequestEventBatch` with one event of which no byte was changed,
+/// or all of a message that could not be read as a whole; the reason in the header [`DEAD_LETTER_REASON`], where it
+/// stood in [`DEAD_LETTER_POSITION`], when it was published in [`DEAD_LETTER_PUBLISHED_AT`].
 #[must_use]
 pub fn dead_letters_subject(shard: u16) -> String {
     format!("dead_letters.{shard}")
@@ -27,8 +28,11 @@ pub fn dead_letters_subject(shard: u16) -> String {
 pub const DEAD_LETTERS_SUBJECTS: &str = "dead_letters.*";
 /// Header with the reason, a sentence.
 pub const DEAD_LETTER_REASON: &str = "Keymeter-Reason";
-/// Header with the position, `<stream>@<incarnation>:<sequence>`.
+/// Header with the position, `<stream>@<incarnation>:<sequence>`, with `/<event>` behind it if it is one event of that
+/// message, counted from 0.
 pub const DEAD_LETTER_POSITION: &str = "Keymeter-Position";
+/// Header with when the message was published, RFC 3339.
+pub const DEAD_LETTER_PUBLISHED_AT: &str = "Keymeter-Published-At";
 
 /// Stream with when keys were last used.
 pub const KEY_ACTIVITY_STREAM: &str = "KEY_ACTIVITY";

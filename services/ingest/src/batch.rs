@@ -14,6 +14,8 @@ use crate::{
     decode,
     erasures::Erased,
     event::{self, Event},
+    gaps::{self, Gap},
+    letter,
     record::Closed,
     rows::{Caller, Number, Rows},
     time_rule,
@@ -51,7 +53,9 @@ pub struct DeadLetter {
     pub event: Option<usize>,
     /// A sentence.
     pub reason: String,
-    /// The whole message.
+    /// When the broker took the message.
+    pub published_at: OffsetDateTime,
+    /// The event alone, see [`letter::alone`], or the whole message.
     pub payload: Bytes,
 }
 
@@ -92,6 +96,8 @@ pub struct Batch {
     pub last_sequence: u64,
     /// Where its events go.
     pub fates: Fates,
+    /// Newly closed sequences that become no rows.
+    pub gaps: Vec<Gap>,
     /// Messages in it.
     pub messages: usize,
     letter_bytes: usize,
@@ -129,11 +135,17 @@ impl Buffer {
     /// their edges need not keep them.
     pub fn obey(&mut self, erased: Erased) {
         self.erased = erased;
-        let Batch { rows, activity, fates, .. } = &mut self.batch;
-        let (dropped, skewed) = rows.forget(&self.erased);
+        let Batch { rows, activity, fates, gaps, .. } = &mut self.batch;
+        let dropped = rows.forget(&self.erased);
+        for row in &dropped {
+            let Number { edge_id, boot_epoch, edge_seq } = rows.number(*row);
+            gaps.push(Gap::erased(edge_id, boot_epoch, edge_seq));
+            fates.clock_skewed -= u64::from(rows.clock_skewed[*row]);
+            fates.with_unknown_fields -= u64::from(!rows.unknown_fields.of(*row).is_empty());
+        }
+        let dropped = dropped.len() as u64;
         fates.rows -= dropped;
         fates.erased += dropped;
-        fates.clock_skewed -= skewed;
         activity.forget(&self.erased);
     }
 
@@ -146,9 +158,10 @@ impl Buffer {
             Ok(decoded) => self.take(&message, decoded),
             Err(reason) => {
                 self.batch.fates.dead_lettered += 1;
-                let Message { sequence, payload, .. } = message;
+                let Message { sequence, published_at, payload } = message;
                 self.batch.letter_bytes += payload.len();
-                self.batch.dead_letters.push(DeadLetter { sequence, event: None, reason, payload });
+                let letter = DeadLetter { sequence, event: None, reason, published_at, payload };
+                self.batch.dead_letters.push(letter);
             }
         }
     }
@@ -169,10 +182,18 @@ impl Buffer {
             || *letter_bytes >= LETTER_BYTES_MAX
     }
 
+    /// Where the events of the batch go, as far as it is filled.
+    #[must_use]
+    pub const fn fates(&self) -> Fates {
+        self.batch.fates
+    }
+
     /// The batch, and what is closed once it is written.
     #[must_use]
     pub fn drain(&mut self, now: Instant) -> (Batch, Closed) {
         self.paced_until = Some(now + PACE);
+        self.drop_erased_letters();
+        self.batch.gaps = gaps::settled(std::mem::take(&mut self.batch.gaps), &self.erased);
         let next = Batch { rows: std::mem::take(&mut self.spare), ..Batch::default() };
         (std::mem::replace(&mut self.batch, next), self.closed.clone())
     }
@@ -181,6 +202,15 @@ impl Buffer {
     pub fn reuse(&mut self, mut rows: Rows) {
         rows.clear();
         self.spare = rows;
+    }
+
+    fn drop_erased_letters(&mut self) {
+        let Batch { dead_letters, fates, .. } = &mut self.batch;
+        let before = dead_letters.len();
+        dead_letters.retain(|of| !letter::is_erased(&of.payload, of.published_at, &self.erased));
+        let dropped = (before - dead_letters.len()) as u64;
+        fates.dead_lettered -= dropped;
+        fates.erased += dropped;
     }
 
     fn take(&mut self, message: &Message, decoded: decode::Decoded) {
@@ -193,41 +223,47 @@ impl Buffer {
             fates.deferred += count;
             return;
         }
-        fates.lost += lost
-            .iter()
-            .filter(|range| !before.holds(**range))
-            .map(|(first, last)| last - first + 1)
-            .sum::<u64>();
+        for range in lost.into_iter().filter(|range| !before.holds(*range)) {
+            fates.lost += range.1 - range.0 + 1;
+            self.batch.gaps.push(Gap::lost(&edge_id, boot_epoch, range, message.published_at));
+        }
         self.batch.touched.insert((edge_id.clone(), boot_epoch));
         let broker_ns = event::nanos(message.published_at);
-        let mut has_letters = false;
         for (bytes, (index, edge_seq)) in events.into_iter().zip((0..).zip(first_seq..)) {
             let number = Number { edge_id: &edge_id, boot_epoch, edge_seq };
             let is_closed = before.contains(edge_seq);
             self.batch.fates.duplicate += u64::from(is_closed);
             match event::read(&bytes, |event| self.take_event(event, broker_ns, number, is_closed)) {
                 Err(reason) if !is_closed => {
-                    has_letters = true;
-                    self.batch.fates.dead_lettered += 1;
+                    let Batch { fates, gaps, letter_bytes, .. } = &mut self.batch;
+                    fates.dead_lettered += 1;
+                    let payload = letter::alone(&message.payload, index, edge_seq);
+                    *letter_bytes += payload.len();
+                    let (subject, at) = (letter::subject_of(&payload), message.published_at);
+                    gaps.push(Gap::dead_letter(&edge_id, boot_epoch, edge_seq, subject, at));
                     self.batch.dead_letters.push(DeadLetter {
                         sequence: message.sequence,
                         event: Some(index),
                         reason: format!("event {index} with sequence {edge_seq}: {reason}"),
-                        payload: message.payload.clone(),
+                        published_at: message.published_at,
+                        payload,
                     });
                 }
                 Ok(()) | Err(_) => {}
             }
         }
-        self.batch.letter_bytes += if has_letters { message.payload.len() } else { 0 };
     }
 
     fn take_event(&mut self, event: &Event<'_>, broker_ns: i64, number: Number<'_>, is_closed: bool) {
-        let Batch { rows, activity, fates, .. } = &mut self.batch;
+        let Batch { rows, activity, fates, gaps, .. } = &mut self.batch;
         let (occurred_at_ns, clock_skewed) = time_rule::bucketed(event.occurred_at_ns, broker_ns);
         let event = Event { occurred_at_ns, ..*event };
         if self.erased.covers(event.workspace_id, occurred_at_ns) {
-            fates.erased += u64::from(!is_closed);
+            if !is_closed {
+                let Number { edge_id, boot_epoch, edge_seq } = number;
+                fates.erased += 1;
+                gaps.push(Gap::erased(edge_id, boot_epoch, edge_seq));
+            }
             return;
         }
         let Event { workspace_id, key_id, secret_id, .. } = event;
@@ -237,7 +273,7 @@ impl Buffer {
         if !is_closed {
             fates.rows += 1;
             fates.clock_skewed += u64::from(clock_skewed);
-            fates.with_unknown_fields += u64::from(event.has_unknown_fields);
+            fates.with_unknown_fields += u64::from(!event.unknown_fields.is_empty());
             rows.push(caller_number, &event, clock_skewed, number);
         }
     }
@@ -252,6 +288,7 @@ mod tests {
     use super::*;
     use crate::{
         example,
+        gaps::Reason,
         native::{Block, Common},
     };
 
@@ -302,7 +339,11 @@ mod tests {
             batch.dead_letters[0].reason,
             "event 1 with sequence 2: field status_code is missing or out of bounds"
         );
-        assert_eq!(batch.dead_letters[0].payload, bad.encode_to_vec());
+        let gaps: Vec<_> = batch.gaps.iter().map(|gap| (gap.interval, gap.reason)).collect();
+        assert_eq!(gaps, [((3, 12), Reason::Lost), ((2, 2), Reason::DeadLetter)]);
+        bad.events.remove(0);
+        let alone = pb::RequestEventBatch { first_seq: 2, lost: Vec::new(), ..bad };
+        assert_eq!(pb::RequestEventBatch::decode(batch.dead_letters[0].payload.clone()), Ok(alone));
     }
 
     #[test]
@@ -318,6 +359,8 @@ mod tests {
         let (batch, closed) = buffer.drain(now);
         assert_eq!(sequences(&batch), [2, 4, 6]);
         assert_eq!(batch.fates, Fates { rows: 3, erased: 3, duplicate: 2, ..Fates::default() });
+        let gaps: Vec<_> = batch.gaps.iter().map(|gap| (gap.interval, gap.reason)).collect();
+        assert_eq!(gaps, [1, 3, 5].map(|seq| ((seq, seq), Reason::Erased)));
         let kept = example::event("edge_a", 2).workspace_id;
         assert!(batch.activity.messages().all(|used| used.workspace_id == kept.as_bytes()));
         assert!(closed.of("edge_a", 1).unwrap().holds((1, 6)));

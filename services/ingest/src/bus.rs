@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use async_nats::{
-    Client, ConnectOptions, Event, HeaderMap,
+    Client, ConnectOptions, Event,
     connection::State,
-    header::NATS_MESSAGE_ID,
     jetstream::{
         self, Context,
         consumer::{AckPolicy, DeliverPolicy, pull},
+        context::KeyValueErrorKind,
         kv::{self, Operation, UpdateErrorKind},
         stream::{Config as StreamConfig, DiscardPolicy},
     },
@@ -26,6 +26,7 @@ use crate::{
     activity::Activity,
     batch::{DeadLetter, Message},
     intervals::Intervals,
+    letters,
     record::Record,
     schema::{self, Refusal},
     trouble::Trouble,
@@ -33,7 +34,6 @@ use crate::{
 
 /// Bytes that a dead letter's headers may add to the original message.
 const HEADER_BYTES_MAX: usize = 4 << 10;
-const REASON_BYTES_MAX: usize = 1 << 10;
 /// Long enough that a dead letter published again after a crash is recognised.
 const DEAD_LETTER_WINDOW: Duration = Duration::from_secs(24 * 3600);
 const DEAD_LETTERS_BYTES_MAX: i64 = 256 << 20;
@@ -91,6 +91,12 @@ impl Bus {
         let jetstream = jetstream::new(client.clone());
         let (records, commits) = (Arc::default(), Arc::default());
         Ok(Ok(Self { client, jetstream, connections, stream_bytes_max, records, commits }))
+    }
+
+    /// Streams and their messages.
+    #[must_use]
+    pub const fn jetstream(&self) -> &Context {
+        &self.jetstream
     }
 
     /// Changes with every new connection: a NATS that was away may have forgotten.
@@ -168,6 +174,18 @@ impl Bus {
         let (value, revision) = self.records().await?.value(&shard.to_string()).await?;
         let read = |value: Bytes| serde_json::from_slice(&value).context("the shard's record cannot be read");
         Ok((value.map(read).transpose()?, revision))
+    }
+
+    /// A shard's record; `None` also if no ingest ever ran.
+    ///
+    /// # Errors
+    /// If NATS is away or the record is none that this version can read.
+    pub async fn existing_record(&self, shard: u16) -> anyhow::Result<Option<Record>> {
+        match self.jetstream.get_key_value(nats::SHARDS_BUCKET).await {
+            Ok(_) => Ok(self.record(shard).await?.0),
+            Err(error) if error.kind() == KeyValueErrorKind::GetBucket => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Changes a shard's record, unless it was changed since `revision`, and says the new revision.
@@ -291,18 +309,7 @@ impl Bus {
         incarnation: &str,
         letters: &[DeadLetter],
     ) -> anyhow::Result<()> {
-        for letter in letters {
-            let position =
-                format!("{}@{incarnation}:{}", nats::request_events_stream(shard), letter.sequence);
-            let id = letter.event.map_or_else(|| position.clone(), |event| format!("{position}/{event}"));
-            let mut headers = HeaderMap::new();
-            headers.insert(nats::DEAD_LETTER_REASON, header_text(&letter.reason).as_str());
-            headers.insert(nats::DEAD_LETTER_POSITION, position.as_str());
-            headers.insert(NATS_MESSAGE_ID, id.as_str());
-            let subject = nats::dead_letters_subject(shard);
-            self.jetstream.publish_with_headers(subject, headers, letter.payload.clone()).await?.await?;
-        }
-        Ok(())
+        letters::publish(&self.jetstream, shard, incarnation, letters).await
     }
 
     /// Announces the use of keys.
@@ -325,6 +332,16 @@ impl Bus {
     pub async fn stream_state(&self, shard: u16) -> anyhow::Result<StreamState> {
         let stream = self.jetstream.get_stream(nats::request_events_stream(shard)).await?;
         state(stream.cached_info())
+    }
+
+    /// The first and the last sequence that the stream of `shard` holds; `(0, 0)` if it is empty.
+    ///
+    /// # Errors
+    /// If NATS is away.
+    pub async fn held(&self, shard: u16) -> anyhow::Result<(u64, u64)> {
+        let stream = self.jetstream.get_stream(nats::request_events_stream(shard)).await?;
+        let state = &stream.cached_info().state;
+        Ok(if state.messages == 0 { (0, 0) } else { (state.first_sequence, state.last_sequence) })
     }
 
     /// Removes the messages of `shard` up to and with `sequence`.
@@ -382,10 +399,4 @@ impl Values {
 fn state(info: &jetstream::stream::Info) -> anyhow::Result<StreamState> {
     let incarnation = info.created.format(&Rfc3339).context("a stream's creation time is a date")?;
     Ok(StreamState { incarnation, last_sequence: info.state.last_sequence, bytes: info.state.bytes })
-}
-
-/// One line that fits into a header.
-fn header_text(reason: &str) -> String {
-    let line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    line.char_indices().take_while(|(at, _)| *at < REASON_BYTES_MAX).map(|(_, c)| c).collect()
 }

@@ -7,16 +7,28 @@ use std::{
 };
 
 use anyhow::Context as _;
+use boot::Health;
 use clap::Subcommand;
+use tokio_util::sync::CancellationToken;
 
-use crate::{analyst, bus::Bus, config::Config, rebuild};
+use crate::{
+    Services, analyst, audit::report, bus::Bus, config::Config, dead_letters, rebuild, services,
+    store::Store, world::Servers,
+};
 
 /// Between two words on how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// Reading all erasures takes no longer.
+const ERASURES_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What to do; without one of these it ingests until it is asked to stop.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
+    /// Look at what could not be read, count what can be read by now, remove the rest
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Action),
+    /// Hold what the streams hold against the rows and the totals, and print what differs; 1 if anything does
+    Audit(report::Arguments),
     /// Fill an empty ClickHouse with what the streams still hold: of the last 24 hours (`--stream-keep-hours`), or
     /// less if they were 60 % full before
     Rebuild(rebuild::Asked),
@@ -32,6 +44,8 @@ impl Command {
     /// Whatever ends the process with 1.
     pub async fn run(self, config: &Config) -> anyhow::Result<()> {
         match self {
+            Self::DeadLetters(action) => dead_letters::run(config, action).await,
+            Self::Audit(asked) => report::run(config, &asked).await,
             Self::Rebuild(asked) => Box::pin(rebuild::run(config, asked)).await,
             Self::Analyst(action) => analyst::run(config, action).await,
         }
@@ -45,6 +59,26 @@ pub(crate) async fn connect_nats(config: &Config) -> anyhow::Result<Bus> {
         format!("NATS can not be reached at {url}: start it, or name it with --nats-url or KEYMETER_INGEST_NATS_URL")
     })?;
     Ok(bus?)
+}
+
+/// Connects to both servers, as a worker does, and reads all erasures.
+pub(crate) async fn connect(config: &Config) -> anyhow::Result<Services<Servers>> {
+    let bus = connect_nats(config).await?;
+    let store = Store::new(config);
+    let url = &config.clickhouse_url;
+    store.prepare().await.with_context(|| {
+        format!(
+            "ClickHouse can not be used at {url}: start it, or name it with --clickhouse-url or \
+             KEYMETER_INGEST_CLICKHOUSE_URL"
+        )
+    })?;
+    // Nobody asks a command whether it is ready.
+    let health = Health::default();
+    let needs = ["nats", "clickhouse", "shards"].map(|name| health.need(name));
+    let mut services = services(config, Servers { bus, store }, needs, &CancellationToken::new());
+    let known = services.erasures.wait_for(|erasures| erasures.is_complete);
+    tokio::time::timeout(ERASURES_TIMEOUT, known).await.context("NATS does not say what was erased")??;
+    Ok(services)
 }
 
 /// Says on stderr how far something is, at most once a second; nothing of what is done sooner.

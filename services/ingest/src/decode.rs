@@ -5,7 +5,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use proto::events as pb;
 
-use crate::intervals::Interval;
+use crate::{intervals::Interval, wire::too_large};
 
 /// Most events of one message.
 const EVENTS_MAX: usize = 1_000;
@@ -26,6 +26,9 @@ pub struct Decoded {
     /// What the edge had to drop.
     pub lost: Vec<Interval>,
 }
+
+/// Numbers that a generated decoder would cut to 32 bits.
+const U32: [(u64, &str); 2] = [(2, "boot_epoch"), (3, "shard")];
 
 /// The wire's message of that name with its events still as bytes, so that each is read by itself.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -49,6 +52,9 @@ struct RequestEventBatch {
 /// # Errors
 /// Why it cannot be read as a whole, as a sentence for the dead letter.
 pub fn decode(payload: Bytes, shard: u16) -> Result<Decoded, String> {
+    if let Some(field) = too_large(&payload, &U32, &[]) {
+        return Err(format!("field {field} is out of bounds"));
+    }
     let batch =
         RequestEventBatch::decode(payload).map_err(|error| format!("not a RequestEventBatch: {error}"))?;
     if batch.shard != u32::from(shard) {

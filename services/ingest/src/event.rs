@@ -3,10 +3,14 @@
 
 use std::net::Ipv6Addr;
 
-use domain::{Denial, KeyId, Origin, RequestEvent, RequestId, SecretId, WorkspaceId, event::PATH_BYTES_MAX};
+use domain::{
+    Denial, Id, KeyId, Origin, RequestEvent, RequestId, SecretId, WorkspaceId, event::PATH_BYTES_MAX,
+};
 use prost::Message as _;
-use proto::events as pb;
+use proto::{event::EventError, events as pb, timestamp};
 use time::OffsetDateTime;
+
+use crate::wire::{self, too_large};
 
 /// A [`RequestEvent`] that borrows its texts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,8 +63,8 @@ pub struct Event<'a> {
     pub trace_id: [u8; 16],
     /// The edge stopped before the answer ended.
     pub interrupted: bool,
-    /// It says more than this version knows of.
-    pub has_unknown_fields: bool,
+    /// The bytes of the fields that this version does not know, for one that does.
+    pub unknown_fields: &'a [u8],
 }
 
 impl<'a> From<&'a RequestEvent> for Event<'a> {
@@ -90,7 +94,7 @@ impl<'a> From<&'a RequestEvent> for Event<'a> {
             region: &event.region,
             trace_id: event.trace_id,
             interrupted: event.interrupted,
-            has_unknown_fields: false,
+            unknown_fields: &[],
         }
     }
 }
@@ -107,16 +111,37 @@ pub fn nanos(at: OffsetDateTime) -> i64 {
 /// # Errors
 /// Why it is none, as a sentence for the dead letter.
 pub fn read<T>(bytes: &[u8], take: impl FnOnce(&Event<'_>) -> T) -> Result<T, String> {
-    if let Some(event) = read_fast(bytes) {
-        return Ok(take(&event));
+    match read_fast(bytes) {
+        Some((event, false)) => Ok(take(&event)),
+        Some((event, true)) => Ok(take(&Event { unknown_fields: &unknown_fields(bytes), ..event })),
+        None => {
+            let event = read_slow(bytes)?;
+            Ok(take(&Event { unknown_fields: &unknown_fields(bytes), ..Event::from(&event) }))
+        }
     }
-    let event = pb::RequestEvent::decode(bytes).map_err(|error| format!("not a RequestEvent: {error}"))?;
-    let event = RequestEvent::try_from(event).map_err(|error| error.to_string())?;
-    Ok(take(&Event { has_unknown_fields: Wire(bytes).has_unknown_fields(), ..Event::from(&event) }))
 }
 
-/// `None` is no verdict: only what is accepted is certain.
-fn read_fast(bytes: &[u8]) -> Option<Event<'_>> {
+/// By prost and the contract's conversion, which are stricter here: no number is cut.
+fn read_slow(bytes: &[u8]) -> Result<RequestEvent, String> {
+    let mut event =
+        pb::RequestEvent::decode(bytes).map_err(|error| format!("not a RequestEvent: {error}"))?;
+    if let Some(field) = too_large(bytes, &U32, &I32) {
+        return Err(EventError::Field(field).to_string());
+    }
+    // A time that is none is no reason: 1970 is out of all bounds, so the broker's time counts.
+    if event.occurred_at.as_ref().is_some_and(|at| timestamp::from_proto(at).is_none()) {
+        event.occurred_at = Some(timestamp::to_proto(OffsetDateTime::UNIX_EPOCH));
+    }
+    RequestEvent::try_from(event).map_err(|error| error.to_string())
+}
+
+fn unknown_fields(bytes: &[u8]) -> Vec<u8> {
+    let unknown = wire::fields(bytes).filter(|field| field.number > FIELD_MAX);
+    unknown.flat_map(|field| field.raw).copied().collect()
+}
+
+/// The event but for its unknown fields, and whether it has any. `None` is no verdict: only what is accepted is certain.
+fn read_fast(bytes: &[u8]) -> Option<(Event<'_>, bool)> {
     let [mut workspace_id, mut key_id, mut secret_id, mut request_id, mut client_ip] = [&[][..]; 5];
     let mut trace_id: &[u8] = &[];
     let mut occurred_at_ns = None;
@@ -163,11 +188,11 @@ fn read_fast(bytes: &[u8]) -> Option<Event<'_>> {
             _ => return None,
         }
     }
-    Some(Event {
-        workspace_id: WorkspaceId::from_slice(workspace_id)?,
-        key_id: KeyId::from_slice(key_id)?,
-        secret_id: SecretId::from_slice(secret_id)?,
-        request_id: RequestId::from_slice(request_id)?,
+    let event = Event {
+        workspace_id: id(workspace_id)?,
+        key_id: id(key_id)?,
+        secret_id: id(secret_id)?,
+        request_id: id(request_id)?,
         client_request_id: checked(client_request_id, 256)?,
         occurred_at_ns: occurred_at_ns?,
         method: checked(method, 32)?,
@@ -188,10 +213,14 @@ fn read_fast(bytes: &[u8]) -> Option<Event<'_>> {
         region: checked(region, 64)?,
         trace_id: if trace_id.is_empty() { [0; 16] } else { trace_id.try_into().ok()? },
         interrupted: interrupted != 0,
-        has_unknown_fields,
-    })
+        unknown_fields: &[],
+    };
+    Some((event, has_unknown_fields))
 }
 
+/// Numbers that prost would cut to 32 bits.
+const U32: [(u64, &str); 3] = [(11, "status_code"), (15, "latency_us"), (23, "limit_window_s")];
+const I32: [(u64, &str); 2] = [(12, "origin"), (13, "denial")];
 /// The last field of the contract.
 const FIELD_MAX: u64 = 24;
 const VARINT: u64 = 0;
@@ -207,6 +236,10 @@ const fn is_unknown(key: u64) -> bool {
 
 const fn of(field: u64, wire_type: u64) -> u64 {
     field << 3 | wire_type
+}
+
+fn id<N>(bytes: &[u8]) -> Option<Id<N>> {
+    Id::from_slice(bytes).filter(|id| !id.as_uuid().is_nil())
 }
 
 fn checked(text: &[u8], bytes_max: usize) -> Option<&str> {
@@ -269,17 +302,6 @@ impl<'a> Wire<'a> {
         Some(())
     }
 
-    /// Whether there is any; of what this cannot read, it says that there is.
-    fn has_unknown_fields(mut self) -> bool {
-        while !self.0.is_empty() {
-            let known = self.varint().filter(|key| !is_unknown(*key));
-            if known.and_then(|key| self.skip(key)).is_none() {
-                return true;
-            }
-        }
-        false
-    }
-
     #[inline]
     fn text(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.varint()?).ok()?;
@@ -296,16 +318,11 @@ mod tests {
     use super::*;
     use crate::example;
 
-    /// By prost and the contract's conversion alone.
-    fn by_prost(bytes: &[u8]) -> Option<RequestEvent> {
-        pb::RequestEvent::decode(bytes).ok().and_then(|event| RequestEvent::try_from(event).ok())
-    }
-
-    /// Whatever the fast way accepts, prost reads the same.
+    /// Whatever the fast way accepts, the slow one reads the same.
     fn check(bytes: &[u8]) {
-        if let Some(fast) = read_fast(bytes) {
-            let fast = Event { has_unknown_fields: false, ..fast };
-            assert_eq!(Some(fast), by_prost(bytes).as_ref().map(Event::from), "{bytes:?}");
+        if let Some((fast, has_unknown_fields)) = read_fast(bytes) {
+            assert_eq!(Ok(fast), read_slow(bytes).as_ref().map(Event::from), "{bytes:?}");
+            assert_eq!(has_unknown_fields, !unknown_fields(bytes).is_empty(), "{bytes:?}");
         }
     }
 
@@ -326,7 +343,7 @@ mod tests {
             };
             // Of seven examples one has a number with more than 63 bits.
             let fast = read_fast(&bytes);
-            assert!(fast == Some(Event::from(&event)) || seq.is_multiple_of(7) && fast.is_none());
+            assert!(fast == Some((Event::from(&event), false)) || seq.is_multiple_of(7) && fast.is_none());
             proto::event_bytes::end(&mut bytes, &ending);
             check(&bytes);
             assert_eq!(read(&bytes, |event| event.status_code), Ok(500));
@@ -337,14 +354,20 @@ mod tests {
     fn fields_of_a_newer_edge_change_nothing() {
         let event = example::event("edge_a", 1);
         let mut bytes = pb::RequestEvent::from(&event).encode_to_vec();
+        let mut unknown = Vec::new();
         for field in [&[0xf2, 0x07, 1, b'x'][..], &[0xf0, 0x07, 1], &[0xf1, 0x07, 0, 0, 0, 0, 0, 0, 0, 0]] {
             bytes.extend(field);
-            let expected = Event { has_unknown_fields: true, ..Event::from(&event) };
-            assert_eq!(read_fast(&bytes), Some(expected));
+            unknown.extend(field);
+            assert_eq!(read_fast(&bytes), Some((Event::from(&event), true)));
+            let expected = Event { unknown_fields: &unknown, ..Event::from(&event) };
+            assert_eq!(read(&bytes, |read| *read == expected), Ok(true));
             // A value of 64 bits is left to prost.
             let mut slow = bytes.clone();
-            slow.extend([0xf8, 0x07].into_iter().chain([0xff; 9]).chain([1]));
+            let long: Vec<u8> = [0xf8, 0x07].into_iter().chain([0xff; 9]).chain([1]).collect();
+            slow.extend(&long);
             assert!(read_fast(&slow).is_none());
+            let unknown = [&unknown[..], &long].concat();
+            let expected = Event { unknown_fields: &unknown, ..Event::from(&event) };
             assert_eq!(read(&slow, |read| *read == expected), Ok(true));
         }
     }
@@ -354,6 +377,33 @@ mod tests {
         let mut event = pb::RequestEvent::from(&example::event("edge_a", 1));
         event.occurred_at.as_mut().unwrap().seconds = -100_000_000_000;
         assert_eq!(read(&event.encode_to_vec(), |event| event.occurred_at_ns), Ok(i64::MIN));
+    }
+
+    #[test]
+    fn numbers_are_never_cut_and_ids_never_nil_on_either_way() {
+        let event = pb::RequestEvent::from(&example::event("edge_a", 1));
+        for (number, name) in U32.into_iter().chain(I32) {
+            for rest in [&[][..], &[0xf0, 0x07, 1]] {
+                let mut bytes = event.encode_to_vec();
+                prost::encoding::uint64::encode(number as u32, &((1 << 32) + 200), &mut bytes);
+                bytes.extend(rest);
+                assert!(read_fast(&bytes).is_none(), "{name}");
+                assert!(read(&bytes, |_| ()).is_err_and(|reason| reason.contains(name)), "{name}");
+                // As with prost, the last one counts.
+                bytes.extend(event.encode_to_vec());
+                check(&bytes);
+            }
+        }
+        let nil = pb::RequestEvent { secret_id: vec![0; 16], ..event };
+        assert!(read_fast(&nil.encode_to_vec()).is_none());
+        assert!(read(&nil.encode_to_vec(), |_| ()).is_err_and(|reason| reason.contains("secret_id")));
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_one_that_nobody_believes() {
+        let mut event = pb::RequestEvent::from(&example::event("edge_a", 1));
+        event.occurred_at.as_mut().unwrap().nanos = -1;
+        assert_eq!(read(&event.encode_to_vec(), |event| event.occurred_at_ns), Ok(0));
     }
 
     proptest! {

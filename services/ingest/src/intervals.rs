@@ -46,6 +46,24 @@ impl Intervals {
         first > last || self.0.get(at).is_some_and(|interval| interval.0 <= first && last <= interval.1)
     }
 
+    /// The sequences that are not in `other`.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let mut left = Vec::new();
+        for (first, last) in self.iter() {
+            let mut next = Some(first);
+            let from = other.0.partition_point(|interval| interval.1 < first);
+            for &(hole_first, hole_last) in other.0[from..].iter().take_while(|hole| hole.0 <= last) {
+                if let Some(start) = next.filter(|start| *start < hole_first) {
+                    left.push((start, hole_first - 1));
+                }
+                next = hole_last.checked_add(1);
+            }
+            left.extend(next.filter(|start| *start <= last).map(|start| (start, last)));
+        }
+        Self(left)
+    }
+
     /// How many intervals it takes.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -98,6 +116,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_left_agrees_with_plain_sets(one: Vec<(u8, u8)>, other: Vec<(u8, u8)>) {
+            let set = |pairs: &[(u8, u8)]| {
+                pairs.iter().map(|&(a, b)| (u64::from(a.min(b)), u64::from(a.max(b)))).collect::<Intervals>()
+            };
+            let plain = |set: &Intervals| set.iter().flat_map(|(a, b)| a..=b).collect::<BTreeSet<_>>();
+            let (one, other) = (set(&one), set(&other));
+            let left = one.without(&other);
+            prop_assert!(left.0.windows(2).all(|two| two[0].1 + 1 < two[1].0));
+            prop_assert_eq!(plain(&left), &plain(&one) - &plain(&other));
+        }
+
         #[test]
         fn agrees_with_a_plain_set(pairs: Vec<(u8, u8)>, probe: (u8, u8)) {
             let pairs: Vec<Interval> = pairs.iter().map(|&(a, b)| (a.min(b).into(), a.max(b).into())).collect();

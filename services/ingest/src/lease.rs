@@ -80,6 +80,14 @@ impl<W: World> Lease<W> {
         self.write(self.record.clone()).await
     }
 
+    /// Lets the shard go, so that another process need not wait.
+    pub async fn release(mut self) {
+        let record = Record { owner: String::new(), ..self.record.clone() };
+        if let Err(trouble) = self.write(record).await {
+            tracing::info!(self.shard, reason = %trouble, "could not let the shard go");
+        }
+    }
+
     /// Waits for `work` and renews meanwhile; the work is dropped if the shard is lost.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use boot::Health;
+use boot::{Health, Need};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -12,21 +12,27 @@ use uuid::Uuid;
 pub mod activity;
 pub mod analyst;
 pub mod archive;
+pub mod audit;
 pub mod batch;
 pub mod bus;
 pub mod command;
 pub mod config;
+pub mod dead_letters;
 pub mod decode;
 pub mod edges;
 pub mod erasures;
 pub mod event;
+pub mod gaps;
 pub mod intervals;
 pub mod layout;
 pub mod lease;
+pub mod letter;
+pub mod letters;
 pub mod metrics;
 pub mod native;
 pub mod rebuild;
 pub mod record;
+pub mod restore;
 pub mod retentions;
 pub mod rows;
 pub mod schema;
@@ -37,6 +43,7 @@ pub mod takeover;
 pub mod time_rule;
 pub mod trouble;
 pub mod watermark;
+pub mod wire;
 pub mod world;
 mod write;
 
@@ -95,42 +102,54 @@ pub async fn run(config: Config, health: Health, shutdown: CancellationToken) ->
 }
 
 /// Waits for both servers, in whichever order they come. `None` at shutdown.
-pub(crate) async fn connect(
+async fn connect(
     config: &Config,
     health: &Health,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Option<Services<Servers>>> {
-    let (nats, clickhouse) = (health.need("nats"), health.need("clickhouse"));
-    let shards = SharedNeed::missing(health.need("shards"), config.shards);
+    let needs = [health.need("nats"), health.need("clickhouse"), health.need("shards")];
+    let [nats, clickhouse, _] = &needs;
     let store = Store::new(config);
     let connected = async {
         let attempt = async || Bus::connect(&config.nats_url, config.stream_bytes_max).await;
-        boot::retry("connect to nats", &nats, shutdown, attempt).await.transpose()
+        boot::retry("connect to nats", nats, shutdown, attempt).await.transpose()
     };
     let prepared = async {
         let attempt = async || match store.prepare().await {
             Err(StoreError::Refused(refusal)) => Ok(Err(refusal)),
             other => other.map(Ok),
         };
-        boot::retry("prepare clickhouse", &clickhouse, shutdown, attempt).await.transpose()
+        boot::retry("prepare clickhouse", clickhouse, shutdown, attempt).await.transpose()
     };
     let (Some(bus), Some(())) = tokio::try_join!(connected, prepared)? else { return Ok(None) };
+    Ok(Some(services(config, Servers { bus, store }, needs, shutdown)))
+}
+
+/// What workers share once both servers are there: until `shutdown` it is told what is new.
+pub(crate) fn services(
+    config: &Config,
+    world: Servers,
+    needs: [Need; 3],
+    shutdown: &CancellationToken,
+) -> Services<Servers> {
+    let [nats, clickhouse, shards] = needs;
+    let Servers { bus, store } = &world;
     let (edges, heartbeats) = watch::channel(edges::Edges::default());
     tokio::spawn(edges::follow(bus.clone(), edges, shutdown.clone()));
     let (told, erasures) = watch::channel(erasures::Erasures::default());
     tokio::spawn(erasures::follow(bus.clone(), told, shutdown.clone()));
     tokio::spawn(retentions::follow(bus.clone(), store.clone(), shutdown.clone()));
-    Ok(Some(Services {
-        world: Servers { bus, store },
+    Services {
         edges: heartbeats,
         erasures,
         metrics: Metrics::new(),
-        shards,
+        shards: SharedNeed::missing(shards, config.shards),
         nats: SharedNeed::present(nats),
         clickhouse: SharedNeed::present(clickhouse),
         owner: Uuid::now_v7().to_string(),
         stream_bytes_max: config.stream_bytes_max.unsigned_abs(),
         stream_keep: Duration::from_secs(u64::from(config.stream_keep_hours) * 3_600),
         rows_max: batch::rows_max(config.shards),
-    }))
+        world,
+    }
 }

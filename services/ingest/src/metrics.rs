@@ -6,7 +6,10 @@ use opentelemetry::{
 };
 use time::OffsetDateTime;
 
-use crate::batch::{Batch, Fates};
+use crate::{
+    audit::{Findings, Repaired},
+    batch::{Batch, Fates},
+};
 
 /// The instruments; all carry the label `shard`.
 #[derive(Debug, Clone)]
@@ -29,6 +32,15 @@ pub struct Metrics {
     rows_found: Counter<u64>,
     /// `keymeter_ingest_rows_erased_total`: rows that were deleted since their workspace was erased.
     rows_erased: Counter<u64>,
+    /// `keymeter_ingest_audits_total{result}`: audits that ended `clean`, with something `found`, or that `failed`.
+    audits: Counter<u64>,
+    /// `keymeter_ingest_audit_findings_total{kind}`: rows that were `missing` or `doubled`.
+    audit_findings: Counter<u64>,
+    /// `keymeter_ingest_audit_repairs_total{fate}`: of those, the missing that were `restored`, the missing that are
+    /// `gone` and noted as gaps, the doubled that are `single` now, or stay since the archive has them (`archived`).
+    audit_repairs: Counter<u64>,
+    /// `keymeter_ingest_dead_letters_erased_total`: dead letters that were removed since they name an erased workspace.
+    letters_erased: Counter<u64>,
     /// `keymeter_ingest_owned`: 1 while this process owns the shard.
     owned: Gauge<u64>,
     /// `keymeter_ingest_stream_bytes`: size of the shard's stream.
@@ -55,6 +67,10 @@ impl Metrics {
             takeovers: meter.u64_counter("keymeter_ingest_takeovers").build(),
             rows_found: meter.u64_counter("keymeter_ingest_rows_found").build(),
             rows_erased: meter.u64_counter("keymeter_ingest_rows_erased").build(),
+            audits: meter.u64_counter("keymeter_ingest_audits").build(),
+            audit_findings: meter.u64_counter("keymeter_ingest_audit_findings").build(),
+            audit_repairs: meter.u64_counter("keymeter_ingest_audit_repairs").build(),
+            letters_erased: meter.u64_counter("keymeter_ingest_dead_letters_erased").build(),
             owned: meter.u64_gauge("keymeter_ingest_owned").build(),
             stream_bytes: meter.u64_gauge("keymeter_ingest_stream").with_unit("By").build(),
             complete_up_to: meter.f64_gauge("keymeter_ingest_complete_up_to").with_unit("s").build(),
@@ -104,6 +120,27 @@ impl Metrics {
     /// Rows of erased workspaces were deleted.
     pub fn erased(&self, shard: u16, rows: u64) {
         self.rows_erased.add(rows, &[label(shard)]);
+    }
+
+    /// Dead letters of erased workspaces were removed.
+    pub fn letters_erased(&self, shard: u16, letters: u64) {
+        self.letters_erased.add(letters, &[label(shard)]);
+    }
+
+    /// An audit ended: `clean`, `found` or `failed`.
+    pub fn audited(&self, shard: u16, result: &'static str) {
+        self.audits.add(1, &[label(shard), KeyValue::new("result", result)]);
+    }
+
+    /// What an audit found was repaired.
+    pub fn repaired(&self, shard: u16, findings: &Findings, repaired: Repaired) {
+        let of = |name, value| [label(shard), KeyValue::new(name, value)];
+        self.audit_findings.add(findings.missing.len() as u64, &of("kind", "missing"));
+        self.audit_findings.add(findings.doubled.len() as u64, &of("kind", "doubled"));
+        self.audit_repairs.add(repaired.restored, &of("fate", "restored"));
+        self.audit_repairs.add(repaired.gone, &of("fate", "gone"));
+        self.audit_repairs.add(repaired.single, &of("fate", "single"));
+        self.audit_repairs.add(repaired.archived, &of("fate", "archived"));
     }
 
     /// Whether this process owns the shard.

@@ -7,9 +7,9 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use domain::{Origin, Outcome};
 use uuid::Uuid;
 
-use crate::rows::{Dictionary, Rows, Texts};
+use crate::rows::{Dictionary, Rare, Rows, Texts};
 
-const COLUMNS: usize = 32;
+const COLUMNS: usize = 33;
 const OUTCOME: &str = "Enum8('completed' = 1, 'failed' = 2, 'rate_limited' = 3)";
 const ORIGIN: &str = "Enum8('edge' = 1, 'upstream' = 2)";
 const TIME: &str = "DateTime64(3, 'UTC')";
@@ -104,7 +104,8 @@ fn put(column: &mut Column<'_>, number: usize, rows: &Rows, common: Common) {
         }),
         29 => column.fixed("shard", "UInt16", |_| common.shard.to_le_bytes()),
         30 => column.fixed("edge_seq", "UInt64", |row| rows.edge_seq[row].to_le_bytes()),
-        _ => column.fixed("writer_epoch", "UInt32", |_| common.writer_epoch.to_le_bytes()),
+        31 => column.fixed("writer_epoch", "UInt32", |_| common.writer_epoch.to_le_bytes()),
+        _ => column.rare("unknown_fields", &rows.unknown_fields),
     }
 }
 
@@ -196,6 +197,13 @@ impl Column<'_> {
         }
     }
 
+    fn rare(&mut self, name: &str, rare: &Rare) {
+        self.head(name, "String", rare.len() + self.order.len());
+        for row in self.order {
+            put_string(self.out, rare.of(*row as usize));
+        }
+    }
+
     fn dictionary(&mut self, name: &str, dictionary: &Dictionary) {
         self.numbered(name, dictionary.texts.values.iter().map(|text| &**text), &dictionary.numbers);
     }
@@ -213,7 +221,7 @@ impl Column<'_> {
         self.out.put_u64_le(VERSION);
         self.out.put_u64_le(index | OWN_KEYS | NEW_DICTIONARY);
         self.out.put_u64_le(values.len() as u64);
-        values.for_each(|value| put_string(self.out, value));
+        values.for_each(|value| put_string(self.out, value.as_bytes()));
         self.out.put_u64_le(self.order.len() as u64);
         for number in self.order.iter().map(|row| numbers[*row as usize]) {
             if is_small { self.out.put_u8(number as u8) } else { self.out.put_u16_le(number) }
@@ -222,14 +230,14 @@ impl Column<'_> {
 
     fn head(&mut self, name: &str, kind: &str, bytes: usize) {
         self.out.reserve(bytes + 128);
-        put_string(self.out, name);
-        put_string(self.out, kind);
+        put_string(self.out, name.as_bytes());
+        put_string(self.out, kind.as_bytes());
     }
 }
 
-fn put_string(out: &mut BytesMut, text: &str) {
+fn put_string(out: &mut BytesMut, text: &[u8]) {
     put_varint(out, text.len());
-    out.put_slice(text.as_bytes());
+    out.put_slice(text);
 }
 
 fn put_varint(out: &mut BytesMut, mut value: usize) {

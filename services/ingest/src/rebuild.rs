@@ -6,10 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     Services,
@@ -17,12 +16,10 @@ use crate::{
     bus::Reader,
     command::{self, Progress},
     config::Config,
-    connect,
     erasures::Erased,
     lease::Lease,
     native::Common,
     record::{Closed, Record},
-    store::Store,
     takeover,
     world::{Servers, World as _},
 };
@@ -51,9 +48,8 @@ struct Source {
 /// # Errors
 /// A server is away; ClickHouse is not empty; another ingest runs.
 pub async fn run(config: &Config, asked: Asked) -> anyhow::Result<()> {
-    let bus = command::connect_nats(config).await?;
-    let store = Store::new(config);
-    store.prepare().await.context("ClickHouse: start it, or name it with --clickhouse-url")?;
+    let services = command::connect(config).await?;
+    let Servers { bus, store } = &services.world;
     let rows = store.rows().await?;
     ensure!(
         rows == 0,
@@ -61,11 +57,6 @@ pub async fn run(config: &Config, asked: Asked) -> anyhow::Result<()> {
          counted twice, so nothing was done. Stop ingest, `drop database keymeter sync`, and try again; or name \
          another ClickHouse with --clickhouse-url"
     );
-    let end = CancellationToken::new();
-    let _stop = end.clone().drop_guard();
-    let mut services =
-        connect(config, &boot::Health::default(), &end).await?.ok_or_else(|| anyhow!("stopped"))?;
-    services.erasures.wait_for(|erasures| erasures.is_complete).await?;
     let erased = services.erasures.borrow().erased.clone();
 
     let mut sources = Vec::new();
@@ -129,6 +120,9 @@ async fn write(
         batch.fates.deferred
     );
     batch.rows.retain(|number| closed.contains(number.edge_id, number.boot_epoch, number.edge_seq));
+    if !batch.gaps.is_empty() {
+        lease.hold(services.world.note_gaps(shard, &batch.gaps)).await??;
+    }
     let rows = batch.rows.len() as u64;
     if rows > 0 {
         let now_ms = i64::try_from(services.world.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);

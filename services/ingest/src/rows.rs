@@ -66,6 +66,7 @@ pub struct Rows {
     pub(crate) region: Dictionary,
     /// Ends with the last row that has one.
     pub(crate) trace_id: Vec<[u8; 16]>,
+    pub(crate) unknown_fields: Rare,
     /// Rows that were taken back; ends with the last one.
     gone: Vec<bool>,
     gone_count: usize,
@@ -113,6 +114,7 @@ impl Rows {
             self.trace_id.resize(self.caller.len() - 1, [0; 16]);
             self.trace_id.push(event.trace_id);
         }
+        self.unknown_fields.push(self.caller.len() - 1, event.unknown_fields);
     }
 
     /// Takes all rows out; the memory stays for the next ones.
@@ -135,6 +137,8 @@ impl Rows {
         self.response_bytes.clear();
         self.client_ip.clear();
         self.trace_id.clear();
+        self.unknown_fields.bytes.clear();
+        self.unknown_fields.ends.clear();
         self.gone.clear();
         self.gone_count = 0;
         for texts in [&mut self.client_request_id, &mut self.path, &mut self.resource_id] {
@@ -169,7 +173,8 @@ impl Rows {
         let texts = [&self.client_request_id, &self.path, &self.resource_id];
         let dictionaries = self.dictionaries();
         let bytes = texts.into_iter().map(|texts| texts.bytes.len()).sum::<usize>()
-            + dictionaries.into_iter().map(|dictionary| dictionary.bytes).sum::<usize>();
+            + dictionaries.into_iter().map(|dictionary| dictionary.bytes).sum::<usize>()
+            + self.unknown_fields.bytes.len();
         bytes >= text_bytes_max
             || self.sources.values.len() >= DISTINCT_MAX
             || dictionaries.into_iter().any(|dictionary| dictionary.texts.values.len() >= DISTINCT_MAX)
@@ -179,22 +184,21 @@ impl Rows {
         [&self.method, &self.route, &self.denial, &self.limit_name, &self.user_agent, &self.region]
     }
 
-    /// Takes back the rows that are erased; says how many there were, and how many of them had a wrong clock.
-    pub(crate) fn forget(&mut self, erased: &Erased) -> (u64, u64) {
+    /// Takes back the rows that are erased, and says which.
+    pub(crate) fn forget(&mut self, erased: &Erased) -> Vec<usize> {
         let up_to: Vec<_> =
             self.callers.values.iter().map(|caller| erased.up_to_ns(caller.workspace_id)).collect();
         self.gone.resize(self.caller.len(), false);
-        let (mut count, mut skewed) = (0, 0);
+        let mut forgotten = Vec::new();
         for (row, gone) in self.gone.iter_mut().enumerate() {
             let is_erased = up_to[self.caller[row] as usize]
                 .is_some_and(|up_to| self.occurred_at_ms[row].saturating_mul(1_000_000) < up_to);
             if is_erased && !std::mem::replace(gone, true) {
-                count += 1;
-                skewed += u64::from(self.clock_skewed[row]);
+                forgotten.push(row);
             }
         }
-        self.gone_count += usize::try_from(count).unwrap_or(usize::MAX);
-        (count, skewed)
+        self.gone_count += forgotten.len();
+        forgotten
     }
 
     /// The rows that count, in the order in which they came.
@@ -229,7 +233,7 @@ impl Rows {
         OffsetDateTime::UNIX_EPOCH + time::Duration::milliseconds(self.occurred_at_ms[row])
     }
 
-    fn number(&self, row: usize) -> Number<'_> {
+    pub(crate) fn number(&self, row: usize) -> Number<'_> {
         let (edge_id, boot_epoch) = &self.sources.values[usize::from(self.source[row])];
         Number { edge_id, boot_epoch: *boot_epoch, edge_seq: self.edge_seq[row] }
     }
@@ -322,6 +326,36 @@ impl Texts {
     fn push(&mut self, text: &str) {
         self.bytes.extend_from_slice(text.as_bytes());
         self.lengths.push(u16::try_from(text.len()).expect("texts of an event are short"));
+    }
+}
+
+/// A column of bytes that most rows have none of, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    bytes: Vec<u8>,
+    /// Where those of each row end; the last one is that of the last row that has some.
+    ends: Vec<usize>,
+}
+
+impl Rare {
+    fn push(&mut self, row: usize, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.ends.resize(row, self.bytes.len());
+            self.bytes.extend_from_slice(bytes);
+            self.ends.push(self.bytes.len());
+        }
+    }
+
+    /// Those of a row.
+    pub(crate) fn of(&self, row: usize) -> &[u8] {
+        let Some(end) = self.ends.get(row) else { return &[] };
+        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..*end]
+    }
+
+    /// All of them together.
+    pub(crate) const fn len(&self) -> usize {
+        self.bytes.len()
     }
 }
 

@@ -44,6 +44,12 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "daily_archive",
         sql: include_str!("../migrations/0007_daily_archive.sql"),
     },
+    Migration { version: 8, name: "gaps", sql: include_str!("../migrations/0008_gaps.sql") },
+    Migration {
+        version: 9,
+        name: "unknown_fields",
+        sql: include_str!("../migrations/0009_unknown_fields.sql"),
+    },
 ];
 
 impl Migration {
@@ -143,7 +149,7 @@ mod tests {
 
     #[test]
     fn files_are_in_order_and_end_their_statements() {
-        assert!(MIGRATIONS.is_sorted_by(|one, next| one.version < next.version));
+        assert!(MIGRATIONS.iter().zip(1..).all(|(migration, version)| migration.version == version));
         for migration in MIGRATIONS {
             assert!(migration.sql.ends_with(";\n"));
             assert!(migration.statements().count() > 0);

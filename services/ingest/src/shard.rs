@@ -6,17 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use time::Date;
+use time::{Date, OffsetDateTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Services,
     archive::{Archive, Attempts},
+    audit::{Findings, Repaired, Said},
     batch::Buffer,
     erasures::Erasures,
-    lease::{self, Lease},
-    record::Record,
+    lease,
     schema::Refusal,
     stream_keep::Kept,
     takeover,
@@ -31,6 +31,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(1);
 /// A stream is looked at, and purged if need be, once in so many ticks.
 const PURGE_TICKS: u64 = 5;
+/// Rows are held against what is closed once in so many ticks, the first time right after the takeover.
+const AUDIT_TICKS: u64 = 30;
 /// How full a stream may get before what is closed is removed, in percent of its limit.
 const FULL_PERCENT: u64 = 60;
 
@@ -120,7 +122,11 @@ struct Worker<'a, W: World> {
     said: Option<Standing>,
     ticks: u64,
     next_tick: Instant,
+    /// One that looks beside the work.
+    audit: Option<Audit<'a>>,
 }
+
+type Audit<'a> = Pin<Box<dyn Future<Output = Result<Findings, Trouble>> + Send + 'a>>;
 
 impl<'a, W: World> Worker<'a, W> {
     async fn start(
@@ -131,7 +137,8 @@ impl<'a, W: World> Worker<'a, W> {
         connections: watch::Receiver<u64>,
     ) -> Result<Self, Trouble> {
         let mut lease = takeover::take(shard, reason, services).await?;
-        let archive = take_archive(&mut lease, shard, services).await?;
+        let archived = lease.hold(services.world.archived(shard)).await??;
+        let archive = Archive::new(shard, lease.record().epoch, archived);
         let said = lease.hold(services.world.standing(shard)).await??;
         let nothing = Standing { complete_up_to: None, unaccounted: Vec::new() };
         let reader = services.world.read(shard, lease.record().cursor.sequence).await?;
@@ -151,6 +158,7 @@ impl<'a, W: World> Worker<'a, W> {
             watermark: Watermark::new(said.clone().unwrap_or_else(|| nothing.clone())),
             said,
             ticks: 0,
+            audit: None,
             next_tick: services.world.instant() + TICK,
         };
         if worker.said.is_none() {
@@ -177,10 +185,18 @@ impl<'a, W: World> Worker<'a, W> {
             let wait = world.sleep_until(due.unwrap_or(self.next_tick));
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return self.release().await,
+                () = shutdown.cancelled() => {
+                    // What was read and not written is read again.
+                    self.writer.lease.release().await;
+                    return Ok(());
+                }
                 _ = self.connections.changed() => return Err(Trouble::Nats("the connection was made anew".into())),
                 () = world.sleep_until(self.next_tick) => self.tick().await?,
                 _ = self.erasures.changed() => self.obey().await?,
+                found = async { self.audit.as_mut().expect("there is one").await }, if self.audit.is_some() => {
+                    self.audit = None;
+                    self.settle(found).await?;
+                }
                 done = done(&mut self.beside), if self.beside.is_some() => self.finished(done)?,
                 // Before the wait: what is there already goes into the same insert.
                 message = self.reader.next(), if !self.buffer.is_full() => {
@@ -197,14 +213,17 @@ impl<'a, W: World> Worker<'a, W> {
         let erased = self.erasures.borrow_and_update().erased.clone();
         self.buffer.obey(erased.clone());
         // Nor does a pass of the archive, which might have read the rows already.
-        if self.beside.is_some() {
-            let done = self.writer.lease.hold(done(&mut self.beside)).await?;
-            self.finished(done)?;
-        }
+        self.await_beside().await?;
         let rows = self.writer.lease.hold(self.services.world.erase(self.shard, &erased)).await??;
         if rows > 0 {
             tracing::info!(self.shard, rows, "deleted what was erased");
             self.services.metrics.erased(self.shard, rows);
+        }
+        let letters =
+            self.writer.lease.hold(self.services.world.erase_letters(self.shard, &erased)).await??;
+        if letters > 0 {
+            tracing::info!(self.shard, letters, "removed dead letters of what was erased");
+            self.services.metrics.letters_erased(self.shard, letters);
         }
         Ok(())
     }
@@ -237,6 +256,11 @@ impl<'a, W: World> Worker<'a, W> {
         self.archive();
         self.next_tick = self.services.world.instant() + TICK;
         self.ticks += 1;
+        if self.ticks % AUDIT_TICKS == 1 && self.audit.is_none() {
+            let (world, shard, record) =
+                (&self.services.world, self.shard, self.writer.lease.record().clone());
+            self.audit = Some(Box::pin(async move { world.audit(shard, &record).await }));
+        }
         if self.ticks.is_multiple_of(PURGE_TICKS) {
             self.purge().await?;
         }
@@ -258,6 +282,14 @@ impl<'a, W: World> Worker<'a, W> {
             self.expired_on = Some(now.date());
             self.beside = Some(Box::pin(async move { world.expire().await }));
         }
+    }
+
+    async fn await_beside(&mut self) -> Result<(), Trouble> {
+        if self.beside.is_some() {
+            let done = self.writer.lease.hold(done(&mut self.beside)).await?;
+            self.finished(done)?;
+        }
+        Ok(())
     }
 
     fn finished(&mut self, done: Result<(), Trouble>) -> Result<(), Trouble> {
@@ -298,6 +330,36 @@ impl<'a, W: World> Worker<'a, W> {
         Ok(())
     }
 
+    /// Repairs what an audit has found. One that could not look is no trouble: the next one will.
+    async fn settle(&mut self, found: Result<Findings, Trouble>) -> Result<(), Trouble> {
+        let metrics = &self.services.metrics;
+        let findings = match found {
+            Ok(findings) if findings.is_empty() => {
+                metrics.audited(self.shard, "clean");
+                return Ok(());
+            }
+            Ok(findings) => findings,
+            Err(reason) => {
+                metrics.audited(self.shard, "failed");
+                tracing::warn!(self.shard, %reason, "could not audit");
+                return Ok(());
+            }
+        };
+        let (missing, doubled) = (Said(&findings.missing).to_string(), Said(&findings.doubled).to_string());
+        tracing::warn!(self.shard, missing, doubled, "the audit found rows that are missing or doubled");
+        let erased = self.erasures.borrow().erased.clone();
+        // A pass of the archive might have read what is about to be deleted.
+        self.await_beside().await?;
+        // What is restored may be of any day.
+        self.archive.inserting(OffsetDateTime::UNIX_EPOCH);
+        let repaired = self.writer.repair(&erased, &findings).await?;
+        let Repaired { restored, gone, single, archived } = repaired;
+        tracing::warn!(self.shard, restored, gone, single, archived, "repaired what the audit found");
+        metrics.audited(self.shard, "found");
+        metrics.repaired(self.shard, &findings, repaired);
+        Ok(())
+    }
+
     async fn purge(&mut self) -> Result<(), Trouble> {
         let Services { world, metrics, stream_bytes_max, .. } = self.services;
         let stream = world.stream_state(self.shard).await?;
@@ -310,30 +372,6 @@ impl<'a, W: World> Worker<'a, W> {
         }
         Ok(())
     }
-
-    /// Lets the shard go, so that another process need not wait. What was read and not written is read again.
-    async fn release(mut self) -> Result<(), Trouble> {
-        let record = Record { owner: String::new(), ..self.writer.lease.record().clone() };
-        if let Err(trouble) = self.writer.lease.write(record).await {
-            tracing::info!(self.shard, reason = %trouble, "could not let the shard go");
-        }
-        Ok(())
-    }
-}
-
-/// What is noted of the shard's archive. From here on every `ingested_at` is later than what a pass has read, also if
-/// NATS has lost the record and the rows that it was about are erased.
-async fn take_archive<W: World>(
-    lease: &mut Lease<W>,
-    shard: u16,
-    services: &Services<W>,
-) -> Result<Archive, Trouble> {
-    let archived = lease.hold(services.world.archived(shard)).await??;
-    let record = lease.record().clone();
-    if let Some(archived) = archived.filter(|archived| archived.through_ms > record.closed_through_ms) {
-        lease.write(Record { closed_through_ms: archived.through_ms, ..record }).await?;
-    }
-    Ok(Archive::new(shard, lease.record().epoch, archived))
 }
 
 /// What is done beside; never, if there is nothing.

@@ -9,8 +9,6 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-mod archive;
-
 use crate::{
     config::Config,
     erasures::Erased,
@@ -18,6 +16,12 @@ use crate::{
     schema::{self, Refusal},
     watermark::Standing,
 };
+
+mod archive;
+mod audit;
+mod gaps;
+
+pub use audit::HourCount;
 
 /// How long a statement may take; reading back a whole shard after NATS has lost its record is the longest.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -51,6 +55,16 @@ pub enum StoreError {
     /// Everything else; whether anything was written is unknown.
     #[error("clickhouse: {0}")]
     Unknown(String),
+}
+
+impl StoreError {
+    /// What an insert ended with.
+    fn fenced(self) -> Self {
+        match self {
+            Self::Unknown(text) if text.contains(VIOLATED_CONSTRAINT) => Self::Fenced,
+            error => error,
+        }
+    }
 }
 
 /// Sequences in ClickHouse, of one boot of an edge, without a gap.
@@ -216,6 +230,7 @@ impl Store {
         let sql = "select distinct toString(workspace_id) from (
                        select workspace_id, shard from keymeter.request_events
                        union all select workspace_id, shard from keymeter.daily_archive
+                       union all select workspace_id, shard from keymeter.gaps
                    )
                    where workspace_id in (select toUUID(arrayJoin({ids:Array(String)}))) and shard = {shard:UInt16}";
         let present =
@@ -225,6 +240,7 @@ impl Store {
         for (workspace_id, up_to) in erased.iter() {
             let id = workspace_id.as_uuid().to_string();
             if present.contains(&id) {
+                self.erase_gaps(shard, &id, up_to).await?;
                 rows += self.erase_one(shard, &id, up_to).await?;
                 if self.erase_archived(shard, &id, up_to).await? {
                     tracing::info!(shard, workspace.id = %workspace_id, "deleted totals of an erased workspace");
@@ -244,6 +260,8 @@ impl Store {
         let count = ask(format!("select count() from keymeter.request_events where {those}"));
         let rows: u64 = question(count.fetch_one()).await?;
         if rows > 0 {
+            let note = ask(format!("{} {those} {}", gaps::NOTE_ERASED.0, gaps::NOTE_ERASED.1));
+            statement(note).await?;
             let delete = ask(format!("{} delete where {those}", self.layout.alter("request_events")));
             statement(delete.with_setting("mutations_sync", self.layout.mutations_sync())).await?;
         }
@@ -270,10 +288,7 @@ impl Store {
             }
             insert.end().await
         };
-        send.await.map_err(|error| match unknown(error) {
-            StoreError::Unknown(text) if text.contains(VIOLATED_CONSTRAINT) => StoreError::Fenced,
-            error => error,
-        })
+        send.await.map_err(|error| unknown(error).fenced())
     }
 
     /// What was said last of how far `shard` is complete.

@@ -36,6 +36,10 @@ pub async fn take<W: World>(
         record.closed.insert_found(&run.edge_id, run.boot_epoch, (run.first, run.last));
         record.closed_through_ms = record.closed_through_ms.max(run.newest_ms);
     }
+    // Also if the rows that the archive is about are erased, every later one is later than what a pass has read.
+    if let Some(archived) = lease.hold(world.archived(shard)).await?? {
+        record.closed_through_ms = record.closed_through_ms.max(archived.through_ms);
+    }
     record.cursor = record.cursor.resume(&stream.incarnation, stream.last_sequence);
     tracing::info!(
         shard,
@@ -48,4 +52,22 @@ pub async fn take<W: World>(
     lease.write(record).await?;
     services.metrics.took_over(shard, reason, rows_found);
     Ok(lease)
+}
+
+/// Does `work` that takes a shard for a moment, and drops it where it stands once the connection to NATS is made anew:
+/// a NATS that went back in time may give revisions out twice, so that a lease of before would look like the newest.
+///
+/// # Errors
+/// As `work`, and after a new connection; it can be done again.
+pub async fn in_one_connection<W: World, T, E: From<Trouble>>(
+    world: &W,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    // Before the work is begun, so that no later connection goes unnoticed.
+    let mut connections = world.connections();
+    tokio::select! {
+        biased;
+        _ = connections.changed() => Err(Trouble::Nats("the connection was made anew; try again".into()).into()),
+        done = work => done,
+    }
 }

@@ -2,6 +2,7 @@
 //! protocol (`shard`, `takeover`, `lease`, `batch`) knows nothing else, so that a model can stand in for all of it.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,12 +13,16 @@ use tokio::sync::watch;
 use crate::{
     activity::Activity,
     archive::{Archived, Pass},
+    audit::{self, Findings, Singled},
     batch::{DeadLetter, Message},
     bus::{self, Bus, StreamState},
     erasures::Erased,
+    gaps::Gap,
     intervals::Intervals,
+    letters,
     native::{Block, Common},
     record::Record,
+    restore::Identity,
     rows::Rows,
     store::{Found, Store},
     trouble::Trouble,
@@ -132,6 +137,38 @@ pub trait World: Clone + Send + Sync + 'static {
 
     /// Deletes the rows and totals of a shard that were erased, and says how many rows there were.
     fn erase(&self, shard: u16, erased: &Erased) -> impl Future<Output = Answer<u64>> + Send;
+
+    /// Removes the dead letters of a shard that name erased workspaces, and says how many there were.
+    fn erase_letters(&self, shard: u16, erased: &Erased) -> impl Future<Output = Answer<u64>> + Send;
+
+    /// Notes closed sequences that have no row.
+    fn note_gaps(&self, shard: u16, gaps: &[Gap]) -> impl Future<Output = Answer<()>> + Send;
+
+    /// Forgets those of `settled` that were noted, since they have a row now.
+    fn forget_gaps(
+        &self,
+        shard: u16,
+        settled: &BTreeSet<Identity>,
+    ) -> impl Future<Output = Answer<()>> + Send;
+
+    /// Those of `asked` that have a row.
+    fn present(
+        &self,
+        shard: u16,
+        asked: &BTreeSet<Identity>,
+    ) -> impl Future<Output = Answer<Vec<Identity>>> + Send;
+
+    /// Looks for rows that are missing or doubled, given a record that is no newer than the question.
+    fn audit(&self, shard: u16, record: &Record) -> impl Future<Output = Answer<Findings>> + Send;
+
+    /// Makes one row of each of `doubled` that is not in the archive, as the `number`th insert of its epoch, and says
+    /// how many were doubled indeed. [`Trouble::Lost`] if a newer epoch has the shard. No pass of the archive may run.
+    fn make_single(
+        &self,
+        doubled: &BTreeSet<Identity>,
+        common: Common,
+        number: u64,
+    ) -> impl Future<Output = Answer<Singled>> + Send;
 
     /// What was said last of how far a shard is complete.
     fn standing(&self, shard: u16) -> impl Future<Output = Answer<Option<Standing>>> + Send;
@@ -254,8 +291,7 @@ impl World for Servers {
     }
 
     async fn insert(&self, rows: Arc<Rows>, common: Common, number: u64) -> Answer<()> {
-        let query_id = format!("ingest-{}-{}-{number}", common.shard, common.writer_epoch);
-        Ok(self.store.insert(Block::new(rows, common), &query_id).await?)
+        Ok(self.store.insert(Block::new(rows, common), &insert_id(common, number)).await?)
     }
 
     async fn archived(&self, shard: u16) -> Answer<Option<Archived>> {
@@ -275,6 +311,35 @@ impl World for Servers {
         Ok(self.store.erase(shard, erased).await?)
     }
 
+    async fn erase_letters(&self, shard: u16, erased: &Erased) -> Answer<u64> {
+        letters::erase(self.bus.jetstream(), shard, erased).await.map_err(Trouble::nats)
+    }
+
+    async fn note_gaps(&self, shard: u16, gaps: &[Gap]) -> Answer<()> {
+        Ok(self.store.note_gaps(shard, gaps).await?)
+    }
+
+    async fn forget_gaps(&self, shard: u16, settled: &BTreeSet<Identity>) -> Answer<()> {
+        Ok(self.store.forget_gaps(shard, settled).await?)
+    }
+
+    async fn present(&self, shard: u16, asked: &BTreeSet<Identity>) -> Answer<Vec<Identity>> {
+        Ok(self.store.present(shard, asked).await?)
+    }
+
+    async fn audit(&self, shard: u16, record: &Record) -> Answer<Findings> {
+        audit::find(&self.store, &self.bus, shard, record, self.now()).await
+    }
+
+    async fn make_single(
+        &self,
+        doubled: &BTreeSet<Identity>,
+        common: Common,
+        number: u64,
+    ) -> Answer<Singled> {
+        Ok(self.store.make_single(doubled, common, &insert_id(common, number)).await?)
+    }
+
     async fn standing(&self, shard: u16) -> Answer<Option<Standing>> {
         Ok(self.store.standing(shard).await?)
     }
@@ -282,4 +347,9 @@ impl World for Servers {
     async fn set_standing(&self, shard: u16, standing: &Standing) -> Answer<()> {
         Ok(self.store.set_standing(shard, standing).await?)
     }
+}
+
+/// What a takeover knows an insert by.
+fn insert_id(common: Common, number: u64) -> String {
+    format!("ingest-{}-{}-{number}", common.shard, common.writer_epoch)
 }

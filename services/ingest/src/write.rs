@@ -1,4 +1,4 @@
-//! What a worker writes, in the order of the protocol: dead letters, rows, activity, the record, what edges may forget.
+//! What a worker writes, in the order of the protocol: dead letters, gaps, rows, activity, the record, what edges may forget.
 //! Reads nothing from the stream.
 
 use std::{
@@ -8,7 +8,9 @@ use std::{
 
 use crate::{
     Services,
+    audit::{self, Findings, Repaired},
     batch::Batch,
+    erasures::Erased,
     intervals::Intervals,
     lease::Lease,
     native::Common,
@@ -36,8 +38,8 @@ impl<'a, W: World> Writer<'a, W> {
         Self { shard, services, lease, told: BTreeMap::new(), inserts: 0 }
     }
 
-    /// Writes a batch and gives its rows back; `closed` is what is closed once that is done. The order is the protocol: what is closed was
-    /// inserted, dead-lettered and announced.
+    /// Writes a batch and gives its rows back; `closed` is what is closed once that is done. The order is the
+    /// protocol: what is closed was dead-lettered, noted as a gap, inserted and announced.
     ///
     /// # Errors
     /// Then nobody knows how far it came: a takeover finds out.
@@ -47,6 +49,9 @@ impl<'a, W: World> Writer<'a, W> {
         let incarnation = &record.cursor.incarnation;
         let letters = world.publish_dead_letters(self.shard, incarnation, &batch.dead_letters);
         self.lease.hold(letters).await??;
+        if !batch.gaps.is_empty() {
+            self.lease.hold(world.note_gaps(self.shard, &batch.gaps)).await??;
+        }
         let rows = Arc::new(std::mem::take(&mut batch.rows));
         let closed_through_ms = self.insert(rows.clone()).await?;
         self.lease.hold(world.publish_activity(&batch.activity)).await??;
@@ -77,6 +82,19 @@ impl<'a, W: World> Writer<'a, W> {
         );
         self.services.clickhouse.up(self.shard);
         Ok(ingested_at_ms)
+    }
+
+    /// Repairs what an audit has found. No pass of the archive may run.
+    ///
+    /// # Errors
+    /// Some may be repaired then; the next audit finds the rest.
+    pub(crate) async fn repair(&mut self, erased: &Erased, findings: &Findings) -> Result<Repaired, Trouble> {
+        let Self { services, lease, inserts, .. } = self;
+        let next = || {
+            *inserts += 1;
+            *inserts
+        };
+        audit::repair(&services.world, lease, self.shard, erased, findings, next).await
     }
 
     /// Tells edges what they may forget. What they were told before stays true, so nothing is ever taken back, not

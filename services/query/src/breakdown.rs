@@ -18,7 +18,7 @@ pub(crate) async fn breakdown(call: Call, request: pb::GetBreakdownRequest) -> R
     let filter = Filter::parse(request.filter)?;
     let dimension = dimension(request.dimension)?;
     let limit = limit(request.limit)?;
-    let freshness = freshness(&call).await?;
+    let freshness = freshness(&call, workspace_id, &filter.range).await?;
     let statement = sql::breakdown(workspace_id, &filter, dimension, limit);
     let rows = call.store.breakdown(statement, call.deadline).await?;
     let (listed, other): (Vec<_>, Vec<_>) = rows.into_iter().partition(BreakdownRow::is_listed);

@@ -2,18 +2,42 @@
 
 use std::collections::BTreeMap;
 
+use domain::{TimeRange, WorkspaceId};
 use proto::{timestamp, usage as pb};
 use time::OffsetDateTime;
 
 use crate::{
     call::Call,
     error::StoreError,
-    store::{WatermarkRow, time_of_ms},
+    sql,
+    store::{GapRow, WatermarkRow, time_of_ms},
 };
 
 /// The freshness of whatever is read from now on.
-pub(crate) async fn freshness(call: &Call) -> Result<pb::Freshness, StoreError> {
-    Ok(combine(&call.store.watermarks(call.deadline).await?))
+pub(crate) async fn freshness(
+    call: &Call,
+    workspace_id: WorkspaceId,
+    range: &TimeRange,
+) -> Result<pb::Freshness, StoreError> {
+    let gaps = call.store.gaps(sql::gaps(workspace_id, range), call.deadline).await?;
+    let known_gaps = gaps.into_iter().map(gap).collect();
+    Ok(pb::Freshness { known_gaps, ..combine(&call.store.watermarks(call.deadline).await?) })
+}
+
+fn gap(row: GapRow) -> pb::KnownGap {
+    let reason = match row.reason_name.as_str() {
+        "lost" => pb::GapReason::Lost,
+        "dead_letter" => pb::GapReason::Unreadable,
+        "missing" => pb::GapReason::Missing,
+        _ => pb::GapReason::Unspecified,
+    };
+    pb::KnownGap {
+        edge_id: row.edge_id,
+        from: time_of_ms(row.from_ms).map(timestamp::to_proto),
+        to: time_of_ms(row.to_ms).map(timestamp::to_proto),
+        reason: reason.into(),
+        call_count: row.call_count,
+    }
 }
 
 /// The least of all shards; nothing is complete until every shard is known.
@@ -38,7 +62,7 @@ fn combine(shards: &[WatermarkRow]) -> pb::Freshness {
             since: Some(timestamp::to_proto(time_of_ms(since_ms).unwrap_or(OffsetDateTime::UNIX_EPOCH))),
         })
         .collect();
-    pb::Freshness { complete_up_to, unaccounted_edges }
+    pb::Freshness { complete_up_to, unaccounted_edges, known_gaps: Vec::new() }
 }
 
 #[cfg(test)]

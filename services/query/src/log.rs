@@ -34,7 +34,7 @@ pub(crate) async fn list(
     if position.is_some_and(|position| !(range.from_ms..range.to_ms).contains(&position.occurred_at_ms)) {
         return Err(invalid("page_token", "is not a next_page_token of this service"));
     }
-    let freshness = freshness(&call).await?;
+    let freshness = freshness(&call, workspace_id, &filter.range).await?;
     // One more than asked for tells whether there is a next page.
     let statement = sql::page(workspace_id, &filter, position, page_size + 1);
     let mut rows = call.store.calls(statement, call.deadline).await?;

@@ -17,7 +17,7 @@ pub(crate) async fn series(call: Call, request: pb::GetTimeSeriesRequest) -> Res
     let filter = Filter::parse(request.filter)?;
     let granularity = granularity(request.granularity, &filter.range)?;
     let starts = starts(&filter.range, length_s(granularity))?;
-    let freshness = freshness(&call).await?;
+    let freshness = freshness(&call, workspace_id, &filter.range).await?;
     let statement = sql::series(workspace_id, &filter, length_s(granularity));
     let bars = call.store.bars(statement, call.deadline).await?;
     let counts: HashMap<i64, Counts> = bars.iter().map(|bar| (bar.start_s, BarRow::counts(bar))).collect();

@@ -1,7 +1,7 @@
 //! The one place where a question becomes SQL. Values never enter the text: each is a server-side parameter,
 //! `{name:Type}`. The workspace is a condition of every statement, added once, in [`Builder::events`]. Pure.
 
-use domain::{KeyId, RequestId, SecretId, WorkspaceId};
+use domain::{KeyId, RequestId, SecretId, TimeRange, WorkspaceId};
 use uuid::Uuid;
 
 use crate::{
@@ -37,11 +37,33 @@ select
   arrayMap(edge -> toUnixTimestamp64Milli(edge.2), unaccounted) as since_ms
 from keymeter.watermarks final";
 
+/// Calls that are known to be missing: the workspace's own, and those of which it is not known whose they were. Of the
+/// latter no number is told, since it may be another workspace's.
+const GAPS: &str = "\
+select
+  edge_id,
+  toString(reason) as reason_name,
+  toUnixTimestamp64Milli(min(from_at)) as from_ms,
+  toUnixTimestamp64Milli(max(to_at)) as to_ms,
+  if(is_own, sum(toUInt64(last_seq - first_seq + 1)), 0) as call_count
+from (
+select *, workspace_id = {workspace_id:UUID} as is_own
+from keymeter.gaps final
+where workspace_id in ({workspace_id:UUID}, toUUID('00000000-0000-0000-0000-000000000000'))
+  and reason != 'erased'
+  and from_at < fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
+  and to_at > fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
+)
+group by edge_id, reason, is_own, toStartOfHour(from_at)
+order by from_ms desc, edge_id, reason_name
+limit 100";
+
 /// Answers, without rows, only if the schema is there.
 const PROBE: &str = "\
 select count() as tables
 from (select 1 from keymeter.request_events limit 0) as events
-cross join (select 1 from keymeter.watermarks limit 0) as watermarks";
+cross join (select 1 from keymeter.watermarks limit 0) as watermarks
+cross join (select 1 from keymeter.gaps limit 0) as gaps";
 
 /// SQL and its parameters, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,6 +223,18 @@ pub(crate) fn call(workspace_id: WorkspaceId, request_id: RequestId, near: Optio
 /// How far each shard is complete.
 pub(crate) fn watermarks() -> Statement {
     Statement { text: WATERMARKS.to_owned(), params: Vec::new() }
+}
+
+/// Calls in `range` that are known to be missing.
+pub(crate) fn gaps(workspace_id: WorkspaceId, range: &TimeRange) -> Statement {
+    let segment = plan::rows(range);
+    let params = [
+        ("workspace_id", Value::Uuid(workspace_id.as_uuid())),
+        ("from_ms", Value::Int(segment.from_ms)),
+        ("to_ms", Value::Int(segment.to_ms)),
+    ];
+    let params = params.map(|(name, value)| (name.to_owned(), value)).to_vec();
+    Statement { text: GAPS.to_owned(), params }
 }
 
 /// Fails unless every table that is read is there.

@@ -56,6 +56,16 @@ pub(crate) struct BreakdownRow {
     rate_limited: u64,
 }
 
+/// Calls of one edge in about an hour that are known to be missing.
+#[derive(Debug, Clone, Row, Deserialize)]
+pub(crate) struct GapRow {
+    pub(crate) edge_id: String,
+    pub(crate) reason_name: String,
+    pub(crate) from_ms: i64,
+    pub(crate) to_ms: i64,
+    pub(crate) call_count: u64,
+}
+
 /// Counts of one bar.
 #[derive(Debug, Row, Deserialize)]
 pub(crate) struct BarRow {
@@ -212,6 +222,15 @@ impl Store {
     /// How far each shard is complete.
     pub(crate) async fn watermarks(&self, deadline: Instant) -> Result<Vec<WatermarkRow>, StoreError> {
         self.rows(sql::watermarks(), deadline).await
+    }
+
+    /// Calls that are known to be missing.
+    pub(crate) async fn gaps(
+        &self,
+        statement: Statement,
+        deadline: Instant,
+    ) -> Result<Vec<GapRow>, StoreError> {
+        self.rows(statement, deadline).await
     }
 
     /// Keeps `need` up to date, until `shutdown`; the log has a line for each change.

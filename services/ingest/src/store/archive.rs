@@ -83,7 +83,8 @@ impl Store {
             select {shard:UInt16}, {epoch:UInt32}, {pass:UInt32},
                 toDate(fromUnixTimestamp64Milli({to_end:Int64}, 'UTC')) - 1,
                 fromUnixTimestamp64Milli({through:Int64}, 'UTC')";
-        fenced(statement(self.of_pass(note, pass).with_setting("query_id", query_id(pass, "note"))).await)
+        let note = self.of_pass(note, pass).with_setting("query_id", query_id(pass, "note"));
+        statement(note).await.map_err(StoreError::fenced)
     }
 
     async fn add_totals(&self, pass: Pass, which: &str, name: &str) -> Result<(), StoreError> {
@@ -97,7 +98,8 @@ impl Store {
              group by workspace_id, key_id, day, method, route, status_code, outcome, origin, denial"
         );
         let add = self.of_pass(&sql, pass).with_setting("query_id", query_id(pass, name));
-        fenced(statement(add.with_setting("max_bytes_before_external_group_by", GROUPS_BYTES_MAX)).await)
+        let add = add.with_setting("max_bytes_before_external_group_by", GROUPS_BYTES_MAX);
+        statement(add).await.map_err(StoreError::fenced)
     }
 
     fn of_pass(&self, sql: &str, pass: Pass) -> clickhouse::query::Query {
@@ -218,13 +220,4 @@ fn ends(noted: &[(u16, Archived)], kept: &[(u16, Vec<String>)]) -> Option<(Strin
 
 fn query_id(pass: Pass, name: &str) -> String {
     format!("ingest-{}-{}-archive-{}-{name}", pass.shard, pass.writer_epoch, pass.number)
-}
-
-fn fenced(result: Result<(), StoreError>) -> Result<(), StoreError> {
-    match result {
-        Err(StoreError::Unknown(text)) if text.contains(super::VIOLATED_CONSTRAINT) => {
-            Err(StoreError::Fenced)
-        }
-        other => other,
-    }
 }

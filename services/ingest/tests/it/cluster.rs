@@ -50,7 +50,7 @@ async fn the_engine_knows_a_clusters_engines() {
             assert!(wants_keeper, "{sql}: {error}");
         }
     }
-    assert_eq!(tables, 6);
+    assert_eq!(tables, 8);
 }
 
 #[tokio::test]

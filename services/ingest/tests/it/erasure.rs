@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::support::{Edge, Stage, example};
 
-async fn erase(stage: &Stage, workspace_id: WorkspaceId, up_to: OffsetDateTime) {
+pub(crate) async fn erase(stage: &Stage, workspace_id: WorkspaceId, up_to: OffsetDateTime) {
     let jetstream = stage.jetstream().await;
     let bucket = nats::ERASURES_BUCKET.to_owned();
     let config = kv::Config { bucket, history: 1, ..kv::Config::default() };
@@ -24,7 +24,7 @@ async fn erase(stage: &Stage, workspace_id: WorkspaceId, up_to: OffsetDateTime) 
     .await;
 }
 
-async fn rows_of(stage: &Stage, workspace_id: WorkspaceId) -> String {
+pub(crate) async fn rows_of(stage: &Stage, workspace_id: WorkspaceId) -> String {
     let id = workspace_id.as_uuid();
     let sql = format!("select count() from keymeter.request_events where workspace_id = '{id}'");
     stage.clickhouse.query(&sql).await.trim().to_owned()

@@ -1,6 +1,8 @@
 //! Ingest as a process on a real NATS and a real ClickHouse engine.
 
 mod archive;
+mod audit;
+mod bad_events;
 mod cluster;
 mod columns;
 mod crash;

@@ -22,13 +22,18 @@ const COPIES_MAX: usize = 4;
 /// A worker process.
 pub(crate) struct Process {
     task: TaskId,
-    runs: watch::Sender<bool>,
-    /// Dropped senders would look like news.
-    _kept: (watch::Sender<edges::Edges>, watch::Sender<erasures::Erasures>),
+    kept: Kept,
 }
 
-/// Starts the `number`th process.
-pub(crate) fn start(servers: &Servers, metrics: &Metrics, number: u64) -> Process {
+/// What keeps the services of a process together.
+pub(crate) struct Kept {
+    pub(crate) runs: watch::Sender<bool>,
+    /// Dropped senders would look like news.
+    _told: (watch::Sender<edges::Edges>, watch::Sender<erasures::Erasures>),
+}
+
+/// What a process that is called so works with.
+pub(crate) fn services(servers: &Servers, metrics: &Metrics, owner: String) -> (Services<Seen>, Kept) {
     let (runs, seen_runs) = watch::channel(true);
     let (edges, heartbeats) = watch::channel(edges::Edges { is_complete: true, ..Default::default() });
     let known = erasures::Erasures { is_complete: true, ..Default::default() };
@@ -42,15 +47,21 @@ pub(crate) fn start(servers: &Servers, metrics: &Metrics, number: u64) -> Proces
         shards: SharedNeed::present(health.need("shards")),
         nats: SharedNeed::present(health.need("nats")),
         clickhouse: SharedNeed::present(health.need("clickhouse")),
-        owner: format!("process {number}"),
+        owner,
         stream_bytes_max: STREAM_BYTES_MAX,
         stream_keep: STREAM_KEEP,
         rows_max: ingest::batch::rows_max(1),
     };
+    (services, Kept { runs, _told: (edges, told) })
+}
+
+/// Starts the `number`th process.
+pub(crate) fn start(servers: &Servers, metrics: &Metrics, number: u64) -> Process {
+    let (services, kept) = services(servers, metrics, format!("process {number}"));
     let task = servers.clock.spawn(async move {
         let _ = shard::run(SHARD, services, CancellationToken::new()).await;
     });
-    Process { task, runs, _kept: (edges, told) }
+    Process { task, kept }
 }
 
 /// Lets things go wrong until `end`, then heals everything; a process works on.
@@ -81,15 +92,15 @@ pub(crate) async fn reign(servers: Servers, metrics: Metrics, end: Duration) -> 
     }
     servers.shared.lock().unwrap().is_lossy = false;
     for process in &processes {
-        process.runs.send_replace(true);
+        process.kept.runs.send_replace(true);
     }
     processes
 }
 
 /// SIGSTOP, and SIGCONT later.
 fn stop(servers: &Servers, process: &Process, long: Duration) {
-    process.runs.send_replace(false);
-    let (clock, runs) = (servers.clock.clone(), process.runs.clone());
+    process.kept.runs.send_replace(false);
+    let (clock, runs) = (servers.clock.clone(), process.kept.runs.clone());
     servers.clock.spawn(async move {
         clock.sleep(long).await;
         runs.send_replace(true);

@@ -125,6 +125,7 @@ impl Edge {
             let published_at = servers.day();
             let mut shared = servers.shared.lock().unwrap();
             if shared.nats_is_up && !lost {
+                shared.published.push((published_at, payload.clone()));
                 shared.disk.messages.push((published_at, payload));
                 servers.arrivals.send_modify(|count| *count += 1);
             }
@@ -168,7 +169,9 @@ impl Edge {
             let kind = self.spool.remove(&(boot, seq));
             self.unpublished.remove(&(boot, seq));
             let identity = (self.number, boot, seq);
-            if kind == Some(Kind::Good) && !shared.clickhouse.rows.contains_key(&identity) {
+            let is_there =
+                shared.clickhouse.rows.contains_key(&identity) || shared.deleted.contains(&identity);
+            if kind == Some(Kind::Good) && !is_there {
                 return Err(format!("an edge was told that {identity:?} is in ClickHouse, and it is not"));
             }
         }

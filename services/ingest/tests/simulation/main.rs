@@ -3,12 +3,16 @@
 //! `KEYMETER_SEED=17 cargo nextest run -p ingest one_seed`.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod archive;
+mod audit;
 #[path = "../it/support/chance.rs"]
 mod chance;
 mod chaos;
 mod clock;
 mod edges;
 mod model;
+mod operator;
+mod reader;
 mod run;
 mod servers;
 

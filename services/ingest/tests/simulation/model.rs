@@ -69,6 +69,8 @@ impl Disk {
 pub(crate) struct ClickHouse {
     /// The rows that an event has.
     pub(crate) rows: BTreeMap<Identity, Vec<Stored>>,
+    /// Closed sequences that are noted to have no row.
+    pub(crate) gaps: BTreeSet<Identity>,
     /// What each pass has put into the archive, noted or not, by its epoch and number.
     pub(crate) archive: BTreeMap<(u32, u32), Vec<Identity>>,
     /// The passes that count.

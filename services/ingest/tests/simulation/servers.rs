@@ -2,33 +2,39 @@
 //! by itself once it is sent, whatever becomes of who sent it.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use ingest::{
     activity::Activity,
     archive::{Archived, Pass},
-    batch::{DeadLetter, Message},
+    audit::{Findings, Singled},
+    batch::DeadLetter,
     bus::StreamState,
     erasures::Erased,
+    gaps::Gap,
     intervals::Intervals,
     native::Common,
     record::Record,
+    restore,
     rows::Rows,
     store::Found,
     trouble::Trouble,
     watermark::Standing,
-    world::{Messages, World},
+    world::World,
 };
 use time::OffsetDateTime;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
+    audit::audit,
     chance::Chance,
     clock::Clock,
-    model::{ClickHouse, Disk, Stored, edge_number},
+    model::{ClickHouse, Disk, Identity, Stored, edge_number},
+    reader::Reader,
 };
 
 /// A bug that is put in on purpose: the simulator must see it.
@@ -46,6 +52,8 @@ pub(crate) enum Bug {
     EarlyCommit,
     /// What a worker that is no more has sent late replaces what edges were told since.
     LateCommit,
+    /// Events are restored without looking whether they have a row.
+    NoLook,
     /// A pass of the archive counts before all of it is there.
     EarlyNote,
 }
@@ -62,6 +70,10 @@ pub(crate) struct Shared {
     /// Requests may be lost, and answers.
     pub(crate) is_lossy: bool,
     pub(crate) letters: u64,
+    /// Rows that were deleted by hand and are not restored yet.
+    pub(crate) deleted: BTreeSet<Identity>,
+    /// Everything that was ever in the stream.
+    pub(crate) published: Vec<(OffsetDateTime, Bytes)>,
     pub(crate) bug: Option<Bug>,
     pub(crate) inserts: u64,
     pub(crate) takeovers: u64,
@@ -94,8 +106,6 @@ enum Server {
 const START: OffsetDateTime = time::macros::datetime!(2126-11-22 00:00 UTC);
 /// Days go by this fast, so that some are closed in each run.
 const DAYS_PER_SECOND: u32 = 10;
-/// Most messages that a reader has fetched and not handed out.
-const FETCH: usize = 8;
 
 impl Servers {
     /// A time up to so many milliseconds, now and then much longer.
@@ -161,47 +171,8 @@ impl Servers {
     }
 }
 
-impl Servers {
-    /// One pass, as the server does it: some of it, the rest, then the note.
-    async fn archive(&self, pass: Pass) -> Result<(), Trouble> {
-        let id = (pass.writer_epoch, pass.number);
-        let (number, crashes, bug) = {
-            let mut shared = self.shared.lock().unwrap();
-            if pass.writer_epoch < shared.clickhouse.fence {
-                return Err(Trouble::Lost);
-            }
-            shared.inserts += 1;
-            let number = shared.inserts;
-            shared.clickhouse.running.insert(number, pass.writer_epoch);
-            (number, shared.clickhouse.crashes, shared.bug)
-        };
-        let parts = 1 + self.shared.lock().unwrap().chance.below(3);
-        for part in 0..=parts {
-            self.delay(40).await;
-            let mut shared = self.shared.lock().unwrap();
-            let ends = shared.clickhouse.killed.remove(&number) && shared.chance.below(2) == 0;
-            if shared.clickhouse.crashes != crashes || ends {
-                shared.clickhouse.running.remove(&number);
-                return Err(Trouble::ClickHouse("crashed or killed".into()));
-            }
-            let ClickHouse { archive, passes, .. } = &mut shared.clickhouse;
-            archive.entry(id).or_default();
-            if part == if bug == Some(Bug::EarlyNote) { 0 } else { parts } {
-                passes.push(pass);
-            }
-            if part < parts {
-                let rows = shared.clickhouse.of_pass(pass).into_iter();
-                let some = rows.filter(|(_, _, sequence)| sequence % parts == part).collect::<Vec<_>>();
-                shared.clickhouse.archive.entry(id).or_default().extend(some);
-            }
-        }
-        self.shared.lock().unwrap().clickhouse.running.remove(&number);
-        Ok(())
-    }
-}
-
 impl Seen {
-    async fn running(&self) {
+    pub(crate) async fn running(&self) {
         let mut runs = self.runs.clone();
         let _ = runs.wait_for(|runs| *runs).await;
     }
@@ -317,7 +288,7 @@ impl World for Seen {
 
     async fn read(&self, _: u16, sequence: u64) -> Result<Reader, Trouble> {
         self.at_once(Server::Nats, |_| Ok(())).await?;
-        Ok(Reader { seen: self.clone(), after: sequence, fetched: VecDeque::new() })
+        Ok(Reader::new(self.clone(), sequence))
     }
 
     async fn publish_dead_letters(&self, _: u16, _: &str, letters: &[DeadLetter]) -> Result<(), Trouble> {
@@ -444,6 +415,69 @@ impl World for Seen {
         Ok(0)
     }
 
+    async fn erase_letters(&self, _: u16, _: &Erased) -> Result<u64, Trouble> {
+        Ok(0)
+    }
+
+    async fn note_gaps(&self, _: u16, gaps: &[Gap]) -> Result<(), Trouble> {
+        let noted: Vec<_> = gaps
+            .iter()
+            .flat_map(|gap| {
+                let (first, last) = gap.interval;
+                (first..=last).map(|seq| (edge_number(&gap.edge_id), gap.boot_epoch, seq))
+            })
+            .collect();
+        self.at_once(Server::ClickHouse, move |shared| {
+            shared.clickhouse.gaps.extend(noted);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn forget_gaps(&self, _: u16, settled: &BTreeSet<restore::Identity>) -> Result<(), Trouble> {
+        let settled: Vec<_> =
+            settled.iter().map(|(edge, boot, seq)| (edge_number(edge), *boot, *seq)).collect();
+        self.at_once(Server::ClickHouse, move |shared| {
+            settled.iter().for_each(|identity| {
+                shared.clickhouse.gaps.remove(identity);
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn present(
+        &self,
+        _: u16,
+        asked: &BTreeSet<restore::Identity>,
+    ) -> Result<Vec<restore::Identity>, Trouble> {
+        if self.bug() == Some(Bug::NoLook) {
+            return Ok(Vec::new());
+        }
+        let asked = asked.clone();
+        self.at_once(Server::ClickHouse, move |shared| {
+            let rows = &shared.clickhouse.rows;
+            let is_there =
+                |(edge, boot, seq): &restore::Identity| rows.contains_key(&(edge_number(edge), *boot, *seq));
+            Ok(asked.into_iter().filter(is_there).collect())
+        })
+        .await
+    }
+
+    async fn audit(&self, _: u16, record: &Record) -> Result<Findings, Trouble> {
+        let record = record.clone();
+        self.at_once(Server::ClickHouse, move |shared| Ok(audit(shared, &record))).await
+    }
+
+    async fn make_single(
+        &self,
+        _: &BTreeSet<restore::Identity>,
+        _: Common,
+        _: u64,
+    ) -> Result<Singled, Trouble> {
+        Err(Trouble::ClickHouse("a doubled row is what a run must never come to".into()))
+    }
+
     async fn standing(&self, _: u16) -> Result<Option<Standing>, Trouble> {
         Ok(None)
     }
@@ -456,34 +490,4 @@ impl World for Seen {
 fn state(disk: &Disk) -> StreamState {
     let bytes = disk.messages.iter().map(|(_, payload)| payload.len() as u64).sum();
     StreamState { incarnation: disk.incarnation.to_string(), last_sequence: disk.last_sequence(), bytes }
-}
-
-/// Fetches some messages at a time and hands them out, even if the server has forgotten them meanwhile.
-pub(crate) struct Reader {
-    seen: Seen,
-    after: u64,
-    fetched: VecDeque<Message>,
-}
-
-impl Messages for Reader {
-    async fn next(&mut self) -> Result<Message, Trouble> {
-        while self.fetched.is_empty() {
-            let servers = &self.seen.servers;
-            let mut arrivals = servers.arrivals.subscribe();
-            let fresh = {
-                let shared = servers.shared.lock().unwrap();
-                if shared.nats_is_up { shared.disk.after(self.after, FETCH) } else { Vec::new() }
-            };
-            if fresh.is_empty() {
-                let _ = arrivals.changed().await;
-                servers.delay(30).await;
-                self.seen.running().await;
-            }
-            for (sequence, published_at, payload) in fresh {
-                self.after = sequence;
-                self.fetched.push_back(Message { sequence, published_at, payload });
-            }
-        }
-        Ok(self.fetched.pop_front().expect("one was fetched"))
-    }
 }

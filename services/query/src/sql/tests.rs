@@ -63,6 +63,7 @@ fn statements() {
         ("call", call(WORKSPACE, position.request_id, None)),
         ("call_near", call(WORKSPACE, position.request_id, Some((1, 2)))),
         ("watermarks", watermarks()),
+        ("gaps", gaps(WORKSPACE, &any().range)),
     ] {
         insta::assert_snapshot!(name, text(&statement));
     }

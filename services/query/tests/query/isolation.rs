@@ -96,3 +96,50 @@ async fn another_workspace_is_not_found_as_one_that_never_was() {
     let status = client.get_summary(summary).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
 }
+
+#[tokio::test]
+async fn a_gap_is_told_to_those_whom_it_may_concern() {
+    let stack = Stack::start().await;
+    let (ours, theirs, at) = (WorkspaceId::generate(), WorkspaceId::generate(), some_days_ago());
+    let nobody = "00000000-0000-0000-0000-000000000000";
+    let gap = |seq: u64, reason: &str, of: &str, from: i64| {
+        format!(
+            "(1, 'edge_a', 1, {seq}, {}, '{reason}', '{of}', fromUnixTimestamp64Milli({from}), \
+             fromUnixTimestamp64Milli({from} + 1000))",
+            seq + 4
+        )
+    };
+    let (own, other) = (ours.as_uuid().to_string(), theirs.as_uuid().to_string());
+    let gaps = [
+        gap(1, "dead_letter", &own, at),
+        gap(11, "dead_letter", &other, at),
+        gap(21, "lost", nobody, at),
+        gap(31, "erased", nobody, at),
+        gap(41, "missing", &own, at + 86_400_000),
+    ];
+    let columns = "shard, edge_id, boot_epoch, first_seq, last_seq, reason, workspace_id, from_at, to_at";
+    stack
+        .clickhouse
+        .query(&format!("insert into keymeter.gaps ({columns}) values {}", gaps.join(", ")))
+        .await;
+    let told = async |workspace_id| {
+        let parent = resource::workspace_name(workspace_id);
+        let request = pb::GetSummaryRequest { parent, filter: Some(filter(at, at + 3_600_000)) };
+        let mut client = stack.client.clone();
+        let summary =
+            client.get_summary(stack.keys.request(workspace_id, request)).await.unwrap().into_inner();
+        let mut gaps: Vec<_> = summary
+            .freshness
+            .unwrap()
+            .known_gaps
+            .into_iter()
+            .map(|gap| (gap.reason(), gap.call_count, gap.edge_id))
+            .collect();
+        gaps.sort_by_key(|gap| gap.0 as i32);
+        gaps
+    };
+    let edge = || "edge_a".to_owned();
+    let both = [(pb::GapReason::Lost, 0, edge()), (pb::GapReason::Unreadable, 5, edge())];
+    assert_eq!(told(ours).await, both);
+    assert_eq!(told(theirs).await, both, "their own five, not ours");
+}

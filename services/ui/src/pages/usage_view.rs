@@ -208,6 +208,8 @@ pub(crate) struct Freshness {
     pub(crate) complete_up_to: Option<Moment>,
     /// Edges that are silent, and since when.
     pub(crate) unaccounted: Vec<(String, Option<Moment>)>,
+    /// Calls that are known to be missing, from the first moment to the last; `None` if none are.
+    pub(crate) missing: Option<(Option<Moment>, Option<Moment>)>,
 }
 
 impl Freshness {
@@ -215,7 +217,12 @@ impl Freshness {
     #[must_use]
     pub(crate) fn new(freshness: &proto::usage::Freshness, now: OffsetDateTime) -> Self {
         let edges = freshness.unaccounted_edges.iter();
+        let at = |at: Option<&prost_types::Timestamp>| Moment::of(at, Show::Full, now);
+        let gaps = || freshness.known_gaps.iter();
+        let first = gaps().filter_map(|gap| gap.from.as_ref()).min_by_key(|at| (at.seconds, at.nanos));
+        let last = gaps().filter_map(|gap| gap.to.as_ref()).max_by_key(|at| (at.seconds, at.nanos));
         Self {
+            missing: gaps().next().map(|_| (at(first), at(last))),
             complete_up_to: Moment::of(freshness.complete_up_to.as_ref(), Show::Clock, now),
             unaccounted: edges
                 .map(|edge| (edge.edge_id.clone(), Moment::of(edge.since.as_ref(), Show::Full, now)))

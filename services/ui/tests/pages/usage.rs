@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use domain::KeyId;
-use proto::usage::UnaccountedEdge;
+use proto::usage::{KnownGap, UnaccountedEdge};
 use rstest::rstest;
 use time::Duration;
 use tonic::Status;
@@ -263,6 +263,10 @@ async fn the_page_says_how_far_it_can_be_trusted() {
         state.freshness.complete_up_to = Some(prost_types::Timestamp { seconds: 1_790_000_000, nanos: 0 });
         state.freshness.unaccounted_edges =
             vec![UnaccountedEdge { edge_id: "edge_17".into(), since: state.freshness.complete_up_to }];
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let gap = |from, to| KnownGap { from: at(from), to: at(to), ..KnownGap::default() };
+        state.freshness.known_gaps =
+            vec![gap(1_789_990_000, 1_789_991_000), gap(1_789_980_000, 1_789_981_000)];
     });
     let page = site.page(&usage).await;
     let fresh = between(&page, "Complete up to ", "</time>")[0];
@@ -271,6 +275,9 @@ async fn the_page_says_how_far_it_can_be_trusted() {
         "{fresh}"
     );
     assert!(page.contains("Edge <code>edge_17</code> has not reported since"));
+    let missing = between(&page, "<strong>Some calls are missing</strong>", "in no total")[0];
+    let times = between(missing, "datetime=\"", "\"");
+    assert_eq!(times, ["2026-09-21T08:40:00.000Z", "2026-09-21T11:43:20.000Z"]);
 }
 
 #[tokio::test]

@@ -1,11 +1,22 @@
 //! A NATS, a ClickHouse and an ingest between them.
 
-use std::time::Duration;
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use async_nats::jetstream::{self, Context};
 use parts::{ClickHouse, Nats, Service, eventually};
 
 use super::Edge;
+
+/// How a subcommand ended, and what it said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) ok: bool,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
 
 /// The parts of one test.
 pub(crate) struct Stage {
@@ -18,8 +29,18 @@ pub(crate) struct Stage {
 impl Stage {
     /// All three, ready.
     pub(crate) async fn start() -> Self {
+        // Small, so that a test can fill it.
+        Self::start_with("4194304").await
+    }
+
+    /// The same, with room for a hundred thousand events.
+    pub(crate) async fn start_roomy() -> Self {
+        Self::start_with("268435456").await
+    }
+
+    async fn start_with(stream_bytes_max: &str) -> Self {
         let (nats, clickhouse) = (Nats::start().await, ClickHouse::start().await);
-        let (ingest, health) = Self::spawn_ingest(&nats, &clickhouse).await;
+        let (ingest, health) = Self::spawn(&nats, &clickhouse, stream_bytes_max).await;
         let mut stage = Self { nats, clickhouse, ingest, health };
         stage.wait_ready().await;
         stage
@@ -37,6 +58,10 @@ impl Stage {
 
     /// An ingest of two shards; shard 1 is the one that tests use.
     pub(crate) async fn spawn_ingest(nats: &Nats, clickhouse: &ClickHouse) -> (Service, String) {
+        Self::spawn(nats, clickhouse, "4194304").await
+    }
+
+    async fn spawn(nats: &Nats, clickhouse: &ClickHouse, stream_bytes_max: &str) -> (Service, String) {
         let health = format!("127.0.0.1:{}", parts::free_port());
         let service = Service::spawn(
             "ingest",
@@ -45,12 +70,26 @@ impl Stage {
                 ("KEYMETER_INGEST_CLICKHOUSE_URL", clickhouse.url().as_str()),
                 ("KEYMETER_INGEST_HEALTH_ADDR", health.as_str()),
                 ("KEYMETER_INGEST_SHARDS", "2"),
-                // Small, so that a test can fill it.
-                ("KEYMETER_INGEST_STREAM_BYTES_MAX", "4194304"),
+                ("KEYMETER_INGEST_STREAM_BYTES_MAX", stream_bytes_max),
             ],
         )
         .await;
         (service, health)
+    }
+
+    /// Runs a subcommand beside the worker, with nothing to read on its standard input.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> Ended {
+        let mut command = Command::new(parts::binary("ingest"));
+        command
+            .args(arguments)
+            .env("KEYMETER_INGEST_NATS_URL", self.nats.url())
+            .env("KEYMETER_INGEST_CLICKHOUSE_URL", self.clickhouse.url())
+            .env("KEYMETER_INGEST_SHARDS", "2")
+            .stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("it does not panic");
+        let output = output.expect("the binary is there");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it says text");
+        Ended { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
     }
 
     /// A connection of the test's own, which soon gives up what is not answered.
