@@ -135,10 +135,11 @@ impl Receipts {
         let deadline = committed + within;
         let mut edges = self.edges.subscribe();
         let place = self.place(key_id, deadline).await;
+        let placed = OffsetDateTime::now_utc();
         let mut elapsed = Duration::ZERO;
         let mut refusing = None;
         loop {
-            let judged = judge(&edges.borrow_and_update(), place, OffsetDateTime::now_utc());
+            let judged = judge(&edges.borrow_and_update(), place, placed, OffsetDateTime::now_utc());
             if refusing < Some(judged.refusing) {
                 refusing = Some(judged.refusing);
                 elapsed = committed.elapsed();
@@ -225,13 +226,21 @@ impl Judged {
     }
 }
 
-/// Asks each edge that may serve calls whether it knows the feed up to `place` (`None`: not yet in the feed).
-fn judge(edges: &BTreeMap<String, Edge>, place: Option<u64>, now: OffsetDateTime) -> Judged {
+/// Asks each edge that may serve calls whether it knows the feed up to `place` (`None`: not yet in the feed). One that
+/// said after `placed` that it has no feed at all refuses every call, and finds the place in what it reads first; one that
+/// said so before may have read something older since.
+fn judge(
+    edges: &BTreeMap<String, Edge>,
+    place: Option<u64>,
+    placed: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Judged {
     let mut judged = Judged { refusing: 0, missing: Vec::new(), is_settled: true };
     // Who has been silent for longer refuses every call by now.
     let may_serve = |edge: &Edge| edge.fails_closed().is_none_or(|closed| now <= closed);
     for (edge_id, edge) in edges.iter().filter(|(_, edge)| may_serve(edge)) {
-        if edge.feed_version == 0 || place.is_some_and(|place| place <= edge.feed_version) {
+        let has_no_feed = edge.feed_version == 0 && edge.seen >= placed;
+        if place.is_some_and(|place| has_no_feed || place <= edge.feed_version) {
             judged.refusing += 1;
             continue;
         }
@@ -258,6 +267,8 @@ mod tests {
     #[case::knows_more(8, 0, Some(7), (1, 0, true))]
     #[case::knows_less(6, 0, Some(7), (0, 1, false))]
     #[case::has_no_feed_yet(0, 0, Some(7), (1, 0, true))]
+    #[case::had_no_feed_before(0, 1, Some(7), (0, 1, false))]
+    #[case::has_no_feed_and_may_read_the_older_one(0, 0, None, (0, 1, false))]
     #[case::not_in_the_feed_yet(6, 0, None, (0, 1, false))]
     #[case::just_not_silent(6, 5, Some(7), (0, 1, false))]
     #[case::silent(6, 6, Some(7), (0, 1, true))]
@@ -271,7 +282,7 @@ mod tests {
         #[case] (refusing, missing, is_settled): (usize, usize, bool),
     ) {
         let edge = Edge::example(feed_version, NOW - time::Duration::seconds(silent_s));
-        let judged = judge(&BTreeMap::from([("edge_a".to_owned(), edge)]), place, NOW);
+        let judged = judge(&BTreeMap::from([("edge_a".to_owned(), edge)]), place, NOW, NOW);
         assert_eq!(
             (judged.refusing, judged.missing.len(), judged.is_settled),
             (refusing, missing, is_settled)
@@ -283,7 +294,7 @@ mod tests {
         let year_ago = NOW - time::Duration::days(365);
         let mut edge = Edge::example(6, year_ago);
         edge.serves_stale = true;
-        let judged = judge(&BTreeMap::from([("edge_a".to_owned(), edge)]), Some(7), NOW);
+        let judged = judge(&BTreeMap::from([("edge_a".to_owned(), edge)]), Some(7), NOW, NOW);
         assert!(judged.is_settled && judged.refusing == 0);
         assert_eq!(judged.missing[0].fails_closed, None);
     }
@@ -302,7 +313,7 @@ mod tests {
 
     #[test]
     fn without_edges_it_is_complete() {
-        let receipt = judge(&BTreeMap::new(), Some(1), NOW).receipt(Duration::ZERO);
+        let receipt = judge(&BTreeMap::new(), Some(1), NOW, NOW).receipt(Duration::ZERO);
         assert_eq!((receipt.state, receipt.edges), (State::Complete, 0));
     }
 }

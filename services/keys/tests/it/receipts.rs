@@ -31,6 +31,10 @@ async fn edges(run: &Running, count: usize) -> Vec<Edge> {
     for edge in &edges {
         eventually("its heartbeat", async || bucket.get(edge.id()).await.unwrap().is_some()).await;
     }
+    // The bucket is younger than the service, which looks for it again now and then.
+    let probe = run.make("to hear of edges").await.key.unwrap().name;
+    let heard = async || usize::try_from(delete(run, &probe, 0).await.edges) == Ok(count);
+    eventually("the service has heard of them", heard).await;
     edges
 }
 
