@@ -103,7 +103,7 @@ fn user(workspace: WorkspaceId) -> String {
 fn password() -> anyhow::Result<String> {
     let mut bytes = [0; PASSWORD_BYTES];
     rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("the operating system has no randomness to give"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(data_encoding::HEXLOWER.encode(&bytes))
 }
 
 fn rights(config: &Config) -> String {

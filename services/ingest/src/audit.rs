@@ -342,11 +342,9 @@ async fn make_single<W: World>(
     insert: u64,
 ) -> Result<Singled, Trouble> {
     let record = lease.record().clone();
-    let now_ms = i64::try_from(world.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-    let ingested_at_ms = now_ms.max(record.closed_through_ms + 1);
-    let common = Common { shard, writer_epoch: record.epoch, ingested_at_ms };
+    let common = Common::next(shard, &record, world.now());
     let singled = lease.hold(world.make_single(doubled, common, insert)).await??;
-    lease.write(Record { closed_through_ms: ingested_at_ms, ..record }).await?;
+    lease.write(Record { closed_through_ms: common.ingested_at_ms, ..record }).await?;
     Ok(singled)
 }
 

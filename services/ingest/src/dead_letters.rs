@@ -240,7 +240,7 @@ async fn show(bus: &Bus, asked: &Show) -> anyhow::Result<()> {
     let those = Selection { letters: vec![asked.letter.clone()], ..Selection::default() };
     let letter = those.read(bus).await?.pop().context("it was removed meanwhile")?;
     let readable = letter::readable(&letter.payload);
-    let bytes = letter::hex(&letter.payload);
+    let bytes = data_encoding::HEXLOWER.encode(&letter.payload);
     let mut out = io::stdout().lock();
     if asked.json {
         let mut shown = head(&letter);

@@ -1,9 +1,10 @@
 //! A dead letter: bytes that became no row, why, and where they stood. It holds nothing of its event's neighbours,
 //! and is a message that could be published again. Pure.
 
-use std::{fmt::Write as _, net::Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use domain::{Id, KeyId, RequestId, SecretId, WorkspaceId};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -141,7 +142,7 @@ fn say_event(said: &mut Vec<(String, String)>, event: &[u8], index: usize) {
 
 fn say_rest(said: &mut Vec<(String, String)>, name: &str, rest: &[u8]) {
     if !rest.is_empty() {
-        said.push((name.to_owned(), format!("{} (no field)", hex(rest))));
+        said.push((name.to_owned(), format!("{} (no field)", HEXLOWER.encode(rest))));
     }
 }
 
@@ -153,7 +154,7 @@ fn plain(value: Value<'_>) -> String {
     match value {
         Value::Varint(number) | Value::Fixed64(number) => number.to_string(),
         Value::Fixed32(number) => number.to_string(),
-        Value::Bytes(bytes) => hex(bytes),
+        Value::Bytes(bytes) => HEXLOWER.encode(bytes),
     }
 }
 
@@ -166,15 +167,6 @@ fn text(value: Value<'_>) -> String {
         },
         value => plain(value),
     }
-}
-
-/// Bytes as lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn time_of(at: &[u8]) -> Option<OffsetDateTime> {

@@ -5,9 +5,13 @@ use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use domain::{Origin, Outcome};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::rows::{Dictionary, Rare, Rows, Texts};
+use crate::{
+    record::Record,
+    rows::{Dictionary, Rare, Rows, Texts},
+};
 
 const COLUMNS: usize = 33;
 const OUTCOME: &str = "Enum8('completed' = 1, 'failed' = 2, 'rate_limited' = 3)";
@@ -24,6 +28,16 @@ pub struct Common {
     pub writer_epoch: u32,
     /// `ingested_at`, in milliseconds since 1970.
     pub ingested_at_ms: i64,
+}
+
+impl Common {
+    /// Of the next insert of a shard's owner: under an `ingested_at` later than every one before.
+    #[must_use]
+    pub fn next(shard: u16, record: &Record, now: OffsetDateTime) -> Self {
+        let now_ms = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        let ingested_at_ms = now_ms.max(record.closed_through_ms + 1);
+        Self { shard, writer_epoch: record.epoch, ingested_at_ms }
+    }
 }
 
 /// The block in pieces, a column each, so that never more than a column is there twice.

@@ -113,24 +113,21 @@ async fn write(
     number: u64,
 ) -> anyhow::Result<u64> {
     let (mut batch, _) = buffer.drain(services.world.instant());
-    let Record { epoch, closed_through_ms, closed, .. } = lease.record().clone();
+    let record = lease.record().clone();
     ensure!(
         batch.fates.deferred == 0,
         "{} events have too many gaps between them: choose an earlier --from",
         batch.fates.deferred
     );
-    batch.rows.retain(|number| closed.contains(number.edge_id, number.boot_epoch, number.edge_seq));
+    batch.rows.retain(|number| record.closed.contains(number.edge_id, number.boot_epoch, number.edge_seq));
     if !batch.gaps.is_empty() {
         lease.hold(services.world.note_gaps(shard, &batch.gaps)).await??;
     }
     let rows = batch.rows.len() as u64;
     if rows > 0 {
-        let now_ms = i64::try_from(services.world.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-        let ingested_at_ms = now_ms.max(closed_through_ms + 1);
-        let common = Common { shard, writer_epoch: epoch, ingested_at_ms };
+        let common = Common::next(shard, &record, services.world.now());
         lease.hold(services.world.insert(Arc::new(batch.rows), common, number)).await??;
-        let record = lease.record().clone();
-        lease.write(Record { closed_through_ms: ingested_at_ms, ..record }).await?;
+        lease.write(Record { closed_through_ms: common.ingested_at_ms, ..record }).await?;
     }
     Ok(rows)
 }

@@ -151,11 +151,9 @@ async fn insert_rows<W: World>(
     for of in rows.numbers() {
         record.closed.insert_found(of.edge_id, of.boot_epoch, (of.edge_seq, of.edge_seq));
     }
-    let now_ms = i64::try_from(world.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-    let ingested_at_ms = now_ms.max(record.closed_through_ms + 1);
-    let common = Common { shard, writer_epoch: record.epoch, ingested_at_ms };
+    let common = Common::next(shard, &record, world.now());
     lease.hold(world.insert(Arc::new(rows), common, insert)).await??;
-    lease.write(Record { closed_through_ms: ingested_at_ms, ..record }).await
+    lease.write(Record { closed_through_ms: common.ingested_at_ms, ..record }).await
 }
 
 /// The events that a message numbers; none if it cannot be read as a whole.

@@ -188,17 +188,19 @@ impl Rows {
     pub(crate) fn forget(&mut self, erased: &Erased) -> Vec<usize> {
         let up_to: Vec<_> =
             self.callers.values.iter().map(|caller| erased.up_to_ns(caller.workspace_id)).collect();
+        let is_erased = |row: &usize| {
+            up_to[self.caller[*row] as usize]
+                .is_some_and(|up_to| self.occurred_at_ms[*row].saturating_mul(1_000_000) < up_to)
+        };
+        let erased: Vec<usize> = self.kept().filter(is_erased).collect();
+        self.take_back(&erased);
+        erased
+    }
+
+    fn take_back(&mut self, rows: &[usize]) {
         self.gone.resize(self.caller.len(), false);
-        let mut forgotten = Vec::new();
-        for (row, gone) in self.gone.iter_mut().enumerate() {
-            let is_erased = up_to[self.caller[row] as usize]
-                .is_some_and(|up_to| self.occurred_at_ms[row].saturating_mul(1_000_000) < up_to);
-            if is_erased && !std::mem::replace(gone, true) {
-                forgotten.push(row);
-            }
-        }
-        self.gone_count += forgotten.len();
-        forgotten
+        self.gone_count += rows.len();
+        rows.iter().for_each(|row| self.gone[*row] = true);
     }
 
     /// The rows that count, in the order in which they came.
@@ -224,9 +226,7 @@ impl Rows {
     /// Takes back the rows that are not to be kept.
     pub(crate) fn retain(&mut self, is_kept: impl Fn(Number<'_>) -> bool) {
         let others: Vec<usize> = self.kept().filter(|row| !is_kept(self.number(*row))).collect();
-        self.gone.resize(self.caller.len(), false);
-        self.gone_count += others.len();
-        others.into_iter().for_each(|row| self.gone[row] = true);
+        self.take_back(&others);
     }
 
     fn time(&self, row: usize) -> OffsetDateTime {

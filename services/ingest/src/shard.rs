@@ -193,7 +193,7 @@ impl<'a, W: World> Worker<'a, W> {
                 _ = self.connections.changed() => return Err(Trouble::Nats("the connection was made anew".into())),
                 () = world.sleep_until(self.next_tick) => self.tick().await?,
                 _ = self.erasures.changed() => self.obey().await?,
-                found = async { self.audit.as_mut().expect("there is one").await }, if self.audit.is_some() => {
+                found = done(&mut self.audit), if self.audit.is_some() => {
                     self.audit = None;
                     self.settle(found).await?;
                 }
@@ -375,7 +375,7 @@ impl<'a, W: World> Worker<'a, W> {
 }
 
 /// What is done beside; never, if there is nothing.
-async fn done(beside: &mut Option<Work>) -> Result<(), Trouble> {
+async fn done<T>(beside: &mut Option<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> T {
     match beside {
         Some(work) => work.await,
         None => std::future::pending().await,

@@ -64,16 +64,14 @@ impl<'a, W: World> Writer<'a, W> {
 
     /// Inserts the rows under an `ingested_at` later than every one before, and returns it.
     async fn insert(&mut self, rows: Arc<Rows>) -> Result<i64, Trouble> {
-        let Record { epoch, closed_through_ms, .. } = *self.lease.record();
+        let record = self.lease.record();
         let count = rows.len() as u64;
         if rows.is_empty() {
-            return Ok(closed_through_ms);
+            return Ok(record.closed_through_ms);
         }
-        let now_ms = i64::try_from(self.services.world.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-        let ingested_at_ms = now_ms.max(closed_through_ms + 1);
+        let common = Common::next(self.shard, record, self.services.world.now());
         let started = self.services.world.instant();
         self.inserts += 1;
-        let common = Common { shard: self.shard, writer_epoch: epoch, ingested_at_ms };
         self.lease.hold(self.services.world.insert(rows, common, self.inserts)).await??;
         self.services.metrics.inserted(
             self.shard,
@@ -81,7 +79,7 @@ impl<'a, W: World> Writer<'a, W> {
             (self.services.world.instant() - started).as_secs_f64(),
         );
         self.services.clickhouse.up(self.shard);
-        Ok(ingested_at_ms)
+        Ok(common.ingested_at_ms)
     }
 
     /// Repairs what an audit has found. No pass of the archive may run.

@@ -59,7 +59,7 @@ pub(crate) struct Limit {
     pub(crate) interval: Tick,
 }
 
-/// All limits of a key; at least one, which most keys have at most, and which is then found without another look into memory.
+/// All limits of a key; at least one. Most keys have no more, and then it is found without another look into memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyLimits {
     /// In the order of the feed.
