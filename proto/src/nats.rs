@@ -122,6 +122,12 @@ pub fn edge_commit_keys(edge_id: &str) -> String {
 /// Bucket with ingest's own record of each shard, under the shard's number.
 pub const SHARDS_BUCKET: &str = "ingest_shards";
 
+/// The shard of events beyond the quota of their workspace, whatever their key: the one behind the last of `shards`.
+#[must_use]
+pub const fn bulk_shard(shards: u16) -> u16 {
+    shards
+}
+
 /// Which shard a key's events belong to, out of `shards`; FNV-1a of the key's 16 bytes, so that every
 /// implementation can agree. A key moves when the number changes, which is allowed: an event's identity
 /// holds its shard.

@@ -29,6 +29,7 @@ use crate::{
     limit::{KeyLimits, RateLimits},
     metrics::Metrics,
     network,
+    quota::Quota,
     route::Routes,
     routes::RouteTemplates,
     scopes::RequiredScopes,
@@ -146,10 +147,12 @@ impl Capturing {
         feed.is_current_at(tokio::time::Instant::now(), Source::Nats);
         let limits = RateLimits::open(folder, spool.edge_id(), spool.boot_epoch());
         let limits = Arc::new(limits.expect("the folder can be used"));
+        let quota = Arc::new(Quota::new(u32::MAX));
         let recorder = Recorder {
-            metrics: Metrics::new(&spool, &feed, &limits),
+            metrics: Metrics::new(&spool, &feed, &limits, &quota),
             spool,
             shards: SHARDS,
+            quota,
             is_cutting: false.into(),
         };
         let shared = Shared {

@@ -12,13 +12,14 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use domain::{Denial, KeyId, Origin};
+use domain::{Denial, Origin};
 use http_body::{Body, Frame, SizeHint};
 use proto::{event_bytes, nats};
 
 use crate::{
     metrics::Metrics,
     problem::CLIENT_CLOSED_REQUEST,
+    quota::Quota,
     spool::{Draft, Ending, Spool, Ticket, Turn},
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Recorder {
     pub(crate) metrics: Metrics,
     /// Number of shards.
     pub(crate) shards: u16,
+    /// What is beyond goes to the bulk shard.
+    pub(crate) quota: Arc<Quota>,
     /// Calls end since the edge stops.
     pub(crate) is_cutting: AtomicBool,
 }
@@ -66,10 +69,13 @@ impl Call {
     pub(crate) fn begin(
         recorder: Arc<Recorder>,
         started: Instant,
-        key_id: &KeyId,
         event: &event_bytes::Beginning<'_>,
     ) -> Arc<Self> {
-        let shard = nats::shard_of(key_id, recorder.shards);
+        let shard = if recorder.quota.admits(&event.workspace_id, started) {
+            nats::shard_of(&event.key_id, recorder.shards)
+        } else {
+            nats::bulk_shard(recorder.shards)
+        };
         Arc::new(Self {
             recorder,
             started,

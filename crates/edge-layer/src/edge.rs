@@ -28,6 +28,7 @@ use crate::{
     metrics::Metrics,
     network::Network,
     publish,
+    quota::Quota,
     route::Routes,
     routes::RouteTemplates,
     scopes::RequiredScopes,
@@ -61,6 +62,9 @@ pub struct Settings {
     pub spool_bytes_max: u64,
     /// Number of shards; the same for all edges and ingest.
     pub shards: u16,
+    /// Calls a second of a workspace that are counted at once; what is beyond goes through the bulk shard, and is
+    /// counted when there is time.
+    pub workspace_calls_per_s: u32,
     /// Written into each event; at most 64 bytes.
     pub region: String,
     /// Where the key feed comes from while NATS is away; without it there is no snapshot of the keys on the disk either.
@@ -99,6 +103,7 @@ impl Settings {
             spool_dir: spool_dir.into(),
             spool_bytes_max: 4 << 30,
             shards: 4,
+            workspace_calls_per_s: 10_000,
             region: String::new(),
             keys: None,
             feed_lost_after: Duration::from_secs(30),
@@ -187,10 +192,12 @@ impl Edge {
         let table = Arc::new(KeyTable::default());
         let log = open_feed_log(feed_dir, &settings.feed_keys, &table, &feed).await;
         let link = Link::connect(&settings.nats_url, format!("keymeter {}", spool.edge_id())).await?;
+        let quota = Arc::new(Quota::new(settings.workspace_calls_per_s));
         let recorder = Recorder {
             spool: spool.clone(),
-            metrics: Metrics::new(&spool, &feed, &limits),
+            metrics: Metrics::new(&spool, &feed, &limits, &quota),
             shards: settings.shards,
+            quota,
             is_cutting: AtomicBool::new(false),
         };
         let shared = Arc::new(Shared {

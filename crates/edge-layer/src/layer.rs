@@ -265,7 +265,7 @@ impl Shared {
             trace_id: caller::trace_id(headers),
         };
         checked.iter().for_each(|checked| checked.record(&mut event));
-        Call::begin(self.recorder.clone(), arrival.started, &entry.key_id, &event)
+        Call::begin(self.recorder.clone(), arrival.started, &event)
     }
 
     /// Makes the request what the API shall see.

@@ -35,6 +35,7 @@ mod metrics;
 mod network;
 mod problem;
 mod publish;
+pub mod quota;
 mod resource;
 mod route;
 mod routes;

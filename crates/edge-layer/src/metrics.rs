@@ -1,4 +1,4 @@
-//! Every metric of the layer. Labels are bounded: outcomes, denials and reasons, never a key or a path.
+//! Every metric of the layer. Labels are bounded: outcomes, denials and reasons, some workspaces, never a key or a path.
 
 use std::sync::{
     Arc, Weak,
@@ -15,6 +15,7 @@ use crate::{
     feed::{FeedState, Source},
     limit::{Figures, RateLimits},
     problem::Problem,
+    quota::Quota,
     spool::Spool,
     verdict::Feed,
 };
@@ -29,11 +30,17 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Makes all instruments; spool, feed and limits are watched as long as they live.
-    pub(crate) fn new(spool: &Arc<Spool>, feed: &Arc<FeedState>, limits: &Arc<RateLimits>) -> Self {
+    pub(crate) fn new(
+        spool: &Arc<Spool>,
+        feed: &Arc<FeedState>,
+        limits: &Arc<RateLimits>,
+        quota: &Arc<Quota>,
+    ) -> Self {
         let meter = global::meter("keymeter");
         observe_spool(&meter, &Arc::downgrade(spool));
         observe_feed(&meter, Arc::downgrade(feed));
         observe_limits(&meter, &Arc::downgrade(limits));
+        observe_quota(&meter, Arc::downgrade(quota));
         Self {
             requests: observe_requests(&meter),
             unattributed: meter
@@ -92,6 +99,19 @@ fn observe_requests(meter: &Meter) -> Arc<Requests> {
         })
         .build();
     requests
+}
+
+fn observe_quota(meter: &Meter, quota: Weak<Quota>) {
+    meter
+        .u64_observable_counter("keymeter_edge_beyond_quota")
+        .with_description("Calls beyond the quota of their workspace, which are counted later.")
+        .with_callback(move |counter| {
+            for (workspace_id, calls) in quota.upgrade().iter().flat_map(|quota| quota.beyond()) {
+                let named = workspace_id.map_or_else(|| "others".to_owned(), |id| id.to_string());
+                counter.observe(calls, &[KeyValue::new("workspace_id", named)]);
+            }
+        })
+        .build();
 }
 
 /// Name, description, value.

@@ -55,6 +55,10 @@ pub struct Config {
     /// Number of shards, the same for every edge and ingest.
     #[arg(long, env = "KEYMETER_EDGE_SHARDS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub shards: u16,
+    /// Calls a second of a workspace that are counted at once; what is beyond is counted as well, when there is time,
+    /// so that one loud workspace delays nobody else's figures.
+    #[arg(long, env = "KEYMETER_EDGE_WORKSPACE_CALLS_PER_S", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub workspace_calls_per_s: u32,
     /// Written into each event, for example eu-1.
     #[arg(long, env = "KEYMETER_EDGE_REGION", default_value = "")]
     pub region: String,
@@ -130,6 +134,7 @@ impl Config {
             spool_dir: self.spool_dir.clone(),
             spool_bytes_max: self.spool_bytes_max,
             shards: self.shards,
+            workspace_calls_per_s: self.workspace_calls_per_s,
             region: self.region.clone(),
             keys: self.keys()?,
             when_feed_lost: match self.when_feed_lost {

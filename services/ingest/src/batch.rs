@@ -32,6 +32,8 @@ const LETTER_BYTES_MAX: usize = 4 << 20;
 /// Inserts of a shard start at least this far apart unless they are full, so that parts stay few; the first event
 /// after a pause waits for nothing.
 const PACE: Duration = Duration::from_millis(300);
+/// The same for the bulk shard, which is to leave the server to the others.
+const BULK_PACE: Duration = Duration::from_secs(1);
 
 /// A message as it came from the stream.
 #[derive(Debug, Clone)]
@@ -114,13 +116,15 @@ pub struct Buffer {
     /// Empty, with the memory that an earlier batch took.
     spare: Rows,
     rows_max: usize,
+    pace: Duration,
     paced_until: Option<Instant>,
 }
 
-/// Most rows of a batch where a process works on so many shards: a shard fills one batch while it writes another.
+/// Most rows of a batch where a process works on so many shards and the bulk shard: each fills one batch while it writes
+/// another.
 #[must_use]
 pub fn rows_max(shards: u16) -> usize {
-    (ROWS_HELD_MAX / 2 / usize::from(shards.max(1))).min(ROWS_MAX)
+    (ROWS_HELD_MAX / 2 / (usize::from(shards) + 1)).min(ROWS_MAX)
 }
 
 impl Buffer {
@@ -128,7 +132,13 @@ impl Buffer {
     #[must_use]
     pub fn new(shard: u16, closed: Closed, rows_max: usize) -> Self {
         let (erased, batch, spare) = (Erased::default(), Batch::default(), Rows::default());
-        Self { shard, closed, erased, batch, spare, rows_max, paced_until: None }
+        Self { shard, closed, erased, batch, spare, rows_max, pace: PACE, paced_until: None }
+    }
+
+    /// One of the bulk shard.
+    #[must_use]
+    pub fn of_bulk(self) -> Self {
+        Self { pace: BULK_PACE, ..self }
     }
 
     /// From now on drops what is erased, also of what it holds already. Dropped sequences are closed like others:
@@ -191,7 +201,7 @@ impl Buffer {
     /// The batch, and what is closed once it is written.
     #[must_use]
     pub fn drain(&mut self, now: Instant) -> (Batch, Closed) {
-        self.paced_until = Some(now + PACE);
+        self.paced_until = Some(now + self.pace);
         self.drop_erased_letters();
         self.batch.gaps = gaps::settled(std::mem::take(&mut self.batch.gaps), &self.erased);
         let next = Batch { rows: std::mem::take(&mut self.spare), ..Batch::default() };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use boot::{Health, Need};
+use proto::nats;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -82,8 +83,10 @@ pub struct Services<W> {
     pub stream_bytes_max: u64,
     /// For how long a stream keeps what is closed.
     pub stream_keep: Duration,
-    /// Most rows of an insert.
+    /// Most rows of a batch.
     pub rows_max: usize,
+    /// The shard of what is beyond the quota of a workspace.
+    pub bulk_shard: u16,
 }
 
 /// Ingests all shards until `shutdown`.
@@ -93,7 +96,7 @@ pub struct Services<W> {
 pub async fn run(config: Config, health: Health, shutdown: CancellationToken) -> anyhow::Result<()> {
     let Some(services) = connect(&config, &health, &shutdown).await? else { return Ok(()) };
     let mut tasks = JoinSet::new();
-    for shard in 0..config.shards {
+    for shard in config.all_shards() {
         tasks.spawn(shard::run(shard, services.clone(), shutdown.clone()));
     }
     while let Some(ended) = tasks.join_next().await {
@@ -123,7 +126,7 @@ async fn connect(
         boot::retry("prepare clickhouse", clickhouse, shutdown, attempt).await.transpose()
     };
     let (Some(bus), Some(())) = tokio::try_join!(connected, prepared)? else { return Ok(None) };
-    Ok(Some(services(config, Servers::new(bus, store), needs, shutdown)))
+    Ok(Some(services(config, Servers::new(bus, store, config.shards), needs, shutdown)))
 }
 
 /// What workers share once both servers are there: until `shutdown` it is told what is new.
@@ -144,13 +147,14 @@ pub(crate) fn services(
         edges: heartbeats,
         erasures,
         metrics: Metrics::new(),
-        shards: SharedNeed::missing(shards, config.shards),
+        shards: SharedNeed::missing(shards, config.all_shards()),
         nats: SharedNeed::present(nats),
         clickhouse: SharedNeed::present(clickhouse),
         owner: Uuid::now_v7().to_string(),
         stream_bytes_max: config.stream_bytes_max.unsigned_abs(),
         stream_keep: Duration::from_secs(u64::from(config.stream_keep_hours) * 3_600),
         rows_max: batch::rows_max(config.shards),
+        bulk_shard: nats::bulk_shard(config.shards),
         world,
     }
 }

@@ -60,7 +60,7 @@ pub async fn run(config: &Config, asked: Asked) -> anyhow::Result<()> {
     let erased = services.erasures.borrow().erased.clone();
 
     let mut sources = Vec::new();
-    for shard in 0..config.shards {
+    for shard in config.all_shards() {
         bus.ensure(shard).await?;
         let (reader, messages) = bus.read_since(shard, asked.from).await?;
         sources.push(Source { shard, reader, messages });

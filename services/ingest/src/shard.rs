@@ -142,11 +142,12 @@ impl<'a, W: World> Worker<'a, W> {
         let said = lease.hold(services.world.standing(shard)).await??;
         let nothing = Standing { complete_up_to: None, unaccounted: Vec::new() };
         let reader = services.world.read(shard, lease.record().cursor.sequence).await?;
+        let buffer = Buffer::new(shard, lease.record().closed.clone(), services.rows_max);
         let mut worker = Self {
             shard,
             services,
             reader,
-            buffer: Buffer::new(shard, lease.record().closed.clone(), services.rows_max),
+            buffer: if shard == services.bulk_shard { buffer.of_bulk() } else { buffer },
             writer: Writer::new(shard, services, lease),
             erasures: services.erasures.clone(),
             connections,

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use proto::nats;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
@@ -21,7 +22,7 @@ use crate::{
     inserts::Inserts,
     intervals::Intervals,
     letters,
-    native::Common,
+    native::{Block, Common},
     record::Record,
     restore::Identity,
     rows::Rows,
@@ -192,14 +193,15 @@ pub struct Servers {
     /// ClickHouse.
     pub store: Store,
     inserts: Inserts,
+    bulk_shard: u16,
 }
 
 impl Servers {
-    /// Both, once they can be used.
+    /// Both, once they can be used, for so many shards.
     #[must_use]
-    pub fn new(bus: Bus, store: Store) -> Self {
+    pub fn new(bus: Bus, store: Store, shards: u16) -> Self {
         let inserts = Inserts::start(store.clone());
-        Self { bus, store, inserts }
+        Self { bus, store, inserts, bulk_shard: nats::bulk_shard(shards) }
     }
 }
 
@@ -302,7 +304,12 @@ impl World for Servers {
     }
 
     async fn insert(&self, rows: Arc<Rows>, common: Common, number: u64) -> Answer<()> {
-        Ok(self.inserts.insert(rows, common, insert_id(common, number)).await?)
+        let id = insert_id(common, number);
+        // What is beyond a quota makes nobody else's insert longer.
+        if common.shard == self.bulk_shard {
+            return Ok(self.store.insert(Block::new(rows, common), &id).await?);
+        }
+        Ok(self.inserts.insert(rows, common, id).await?)
     }
 
     async fn archived(&self, shard: u16) -> Answer<Option<Archived>> {

@@ -1,7 +1,10 @@
 //! Edges as their publishers look from outside: they number encoded calls by shard and send them as messages.
 
+use std::time::Instant;
+
 use bytes::Bytes;
-use domain::RequestEvent;
+use domain::{RequestEvent, WorkspaceId};
+use edge_layer::quota::Quota;
 use proto::{event_bytes, events as pb, nats};
 use time::{Duration, OffsetDateTime};
 
@@ -9,6 +12,8 @@ use crate::traffic::Traffic;
 
 /// As ingest has by default.
 pub(crate) const SHARDS: u16 = 4;
+/// As edges have by default.
+const WORKSPACE_CALLS_PER_S: u32 = 10_000;
 
 /// What one edge has for one shard and not sent.
 #[derive(Clone, Default)]
@@ -18,9 +23,9 @@ struct Gathered {
 }
 
 /// One edge.
-#[derive(Clone)]
 pub(crate) struct Edge {
     id: String,
+    quota: Quota,
     gathered: Vec<Gathered>,
 }
 
@@ -36,7 +41,8 @@ pub(crate) fn encoded(call: &RequestEvent) -> Vec<u8> {
 impl Edge {
     pub(crate) fn new(number: u64) -> Self {
         let id = format!("edge_{number:026}");
-        Self { id, gathered: vec![Gathered::default(); usize::from(SHARDS)] }
+        let quota = Quota::new(WORKSPACE_CALLS_PER_S);
+        Self { id, quota, gathered: vec![Gathered::default(); usize::from(SHARDS) + 1] }
     }
 
     /// Takes a call in; says its shard and how many of that shard wait now.
@@ -45,8 +51,13 @@ impl Edge {
         (shard, self.take_encoded(shard, encoded(event)))
     }
 
-    /// The same for a call that is encoded.
-    pub(crate) fn take_encoded(&mut self, shard: u16, bytes: Vec<u8>) -> usize {
+    /// The same for a call of now that is encoded, of a workspace that has a quota.
+    pub(crate) fn take_now(&mut self, workspace_id: &WorkspaceId, shard: u16, bytes: Vec<u8>) {
+        let is_within = self.quota.admits(workspace_id, Instant::now());
+        self.take_encoded(if is_within { shard } else { nats::bulk_shard(SHARDS) }, bytes);
+    }
+
+    fn take_encoded(&mut self, shard: u16, bytes: Vec<u8>) -> usize {
         let events = &mut self.gathered[usize::from(shard)].events;
         events.push(bytes);
         events.len()

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use domain::{KeyId, RequestEvent};
+use domain::{KeyId, RequestEvent, WorkspaceId};
 use figures::{Figures, say};
 use futures_util::future::try_join_all;
 use proto::nats;
@@ -38,9 +38,9 @@ const SEED: u64 = 9;
 const OTHERS: usize = 20;
 const LOUD: f64 = 20.0;
 
-/// Encoded calls with their shards, so many a second of them.
+/// Encoded calls with their workspaces and shards, so many a second of them.
 struct Load {
-    calls: Vec<(u16, Vec<u8>)>,
+    calls: Vec<(WorkspaceId, u16, Vec<u8>)>,
     per_second: f64,
 }
 
@@ -78,7 +78,8 @@ pub(crate) async fn measure(figures: &Figures, capacity: f64) -> anyhow::Result<
 }
 
 fn load(calls: &[RequestEvent], per_second: f64) -> Load {
-    let calls = calls.iter().map(|call| (nats::shard_of(&call.key_id, SHARDS), encoded(call)));
+    let calls =
+        calls.iter().map(|call| (call.workspace_id, nats::shard_of(&call.key_id, SHARDS), encoded(call)));
     Load { calls: calls.collect(), per_second }
 }
 
@@ -110,8 +111,8 @@ async fn run(loads: &[Load]) -> anyhow::Result<Vec<Duration>> {
             for (index, Load { calls, per_second }) in loads.iter().enumerate() {
                 due[index] += per_second * GATHER.as_secs_f64();
                 while due[index] >= 1.0 {
-                    let (shard, bytes) = &calls[at[index] % calls.len()];
-                    edges[at[index] % EDGES].take_encoded(*shard, bytes.clone());
+                    let (workspace_id, shard, bytes) = &calls[at[index] % calls.len()];
+                    edges[at[index] % EDGES].take_now(workspace_id, *shard, bytes.clone());
                     (due[index], at[index]) = (due[index] - 1.0, at[index] + 1);
                 }
             }
@@ -156,7 +157,7 @@ async fn run(loads: &[Load]) -> anyhow::Result<Vec<Duration>> {
 fn drain(edges: &mut [Edge]) -> Vec<(u16, bytes::Bytes)> {
     let mut messages = Vec::new();
     for edge in edges {
-        for shard in 0..SHARDS {
+        for shard in 0..=nats::bulk_shard(SHARDS) {
             while let Some(message) = edge.message(shard, MESSAGE_EVENTS_MAX) {
                 messages.push((shard, message));
             }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hyper::Method;
+use parts::{ClickHouse, Nats, Postgres};
 use proto::usage::{Dimension, Outcome, UsageFilter};
 
 use crate::{
@@ -79,7 +80,10 @@ async fn call_many(client: Client, number: usize) -> Count {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_calls_agree_with_their_clients_to_the_call() {
-    let stack = Stack::start().await;
+    // Most calls are beyond the quota, and come another way.
+    let quota = vec![("KEYMETER_EDGE_WORKSPACE_CALLS_PER_S", "50".to_owned())];
+    let (nats, clickhouse) = (Nats::start().await, ClickHouse::start().await);
+    let stack = Stack::start_with_edge(nats, Postgres::start().await, clickhouse, quota).await;
     let key = stack.make_key("Load").await;
     let other = stack.make_key("Bystander").await;
     let clients: Vec<_> =
@@ -93,6 +97,12 @@ async fn ten_thousand_calls_agree_with_their_clients_to_the_call() {
     // The watermark promises that all are there: nothing below waits or asks twice.
     stack.complete().await;
     assert_eq!(stack.number("select count() from keymeter.request_events").await, total);
+    let beyond = stack.number("select count() from keymeter.request_events where shard = 4").await;
+    assert!(beyond > 0 && beyond < total, "{beyond} of {total} calls came by the bulk shard");
+    let metrics =
+        parts::get(&format!("127.0.0.1:{}", stack.ports.edge_health), "/metrics").await.unwrap().body;
+    let counted = metrics.lines().find(|line| line.starts_with("keymeter_edge_beyond_quota_total"));
+    assert!(counted.is_some_and(|line| line.ends_with(&format!(" {beyond}"))), "{counted:?}, not {beyond}");
     let filter = last_day(&[key.id()]);
     let (counts, _) = stack.summary(filter.clone()).await;
     assert_eq!(counts.total_count, total);

@@ -95,7 +95,7 @@ pub async fn run(config: &Config, asked: &Arguments) -> anyhow::Result<()> {
     let (mut lines, mut found, mut hours) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
     let now = OffsetDateTime::now_utc().unix_timestamp().div_euclid(HOUR_S) * HOUR_S;
     hours.extend((0..HOURS).map(|ago| now - ago * HOUR_S));
-    for shard in 0..config.shards {
+    for shard in config.all_shards() {
         let (held, findings) = look(&services.world, shard, &erased).await?;
         hours.extend(held.by_hour.keys());
         let counts = services.world.store.hours(Some(shard), &hours, false).await?;

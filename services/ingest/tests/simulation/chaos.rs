@@ -51,6 +51,7 @@ pub(crate) fn services(servers: &Servers, metrics: &Metrics, owner: String) -> (
         stream_bytes_max: STREAM_BYTES_MAX,
         stream_keep: STREAM_KEEP,
         rows_max: ingest::batch::rows_max(1),
+        bulk_shard: 1,
     };
     (services, Kept { runs, _told: (edges, told) })
 }
