@@ -25,7 +25,17 @@ impl Edge {
 
     /// Puts `count` new events into the spool as one message and returns it.
     pub(crate) fn spool(&mut self, count: u64) -> pb::RequestEventBatch {
-        let batch = example::batch(&self.id, self.next_seq, count);
+        self.spool_changed(count, |_| {})
+    }
+
+    /// The same, after a change to the message.
+    pub(crate) fn spool_changed(
+        &mut self,
+        count: u64,
+        change: impl FnOnce(&mut pb::RequestEventBatch),
+    ) -> pb::RequestEventBatch {
+        let mut batch = example::batch(&self.id, self.next_seq, count);
+        change(&mut batch);
         self.next_seq += count;
         self.spool.insert(batch.first_seq, batch.clone());
         batch
