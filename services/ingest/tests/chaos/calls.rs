@@ -21,13 +21,15 @@ const EVENTS: u64 = 40;
 const AGE: Duration = Duration::days(32);
 /// How often an insert is tried that did not come to its end.
 const TRIES: u64 = 3;
+/// More than a server writes before it is killed.
+const PARTS_MAX: u64 = 40;
 
 /// A call of an insert.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Point {
     call: String,
-    /// The month of the part, and which part of the insert it is, from 1; `None` for a file of the table.
-    part: Option<(String, u64)>,
+    /// The month of the part; `None` for a file of the table.
+    part: Option<String>,
     /// Below the part or the table.
     file: String,
     /// Which such call for that file.
@@ -98,7 +100,6 @@ async fn last_block(stage: &Stage) -> u64 {
 /// Every call of an insert.
 async fn points(stage: &mut Stage, crowd: &mut Crowd, table: &str) -> Vec<Point> {
     let folder = tempfile::tempdir().expect("the system's temporary folder can be written");
-    let before = last_block(stage).await;
     let strace = Strace::watch(stage.clickhouse.pid(), folder.path()).await;
     insert(stage, crowd).await;
     crowd.settle().await;
@@ -107,10 +108,7 @@ async fn points(stage: &mut Stage, crowd: &mut Crowd, table: &str) -> Vec<Point>
     for Call { name, path } in strace.calls(table).await {
         let below = path[table.len()..].trim_start_matches('/');
         let (first, rest) = below.split_once('/').unwrap_or((below, ""));
-        let (part, file) = match part(first) {
-            Some((month, block)) => (Some((month, block - before)), rest),
-            None => (None, below),
-        };
+        let (part, file) = month(first).map_or((None, below), |month| (Some(month), rest));
         let mut point = Point { call: name, part, file: file.to_owned(), nth: 0 };
         let times = times.entry(point.clone()).or_insert(0);
         *times += 1;
@@ -120,11 +118,11 @@ async fn points(stage: &mut Stage, crowd: &mut Crowd, table: &str) -> Vec<Point>
     points
 }
 
-/// Month and block number in the name of a part, finished (`202611_7_7_0`) or not (`tmp_insert_202611_7_7_0`).
-fn part(name: &str) -> Option<(String, u64)> {
+/// The month in the name of a part, finished (`202611_7_7_0`) or not (`tmp_insert_202611_7_7_0`).
+fn month(name: &str) -> Option<String> {
     let mut words = name.trim_start_matches("tmp_insert_").split('_');
-    let (month, block) = (words.next()?, words.next()?.parse().ok()?);
-    Some((month.to_owned(), block))
+    let (month, block) = (words.next()?, words.next()?);
+    [month, block].iter().all(|word| word.parse::<u64>().is_ok()).then(|| month.to_owned())
 }
 
 async fn kill_at(stage: &mut Stage, crowd: &mut Crowd, table: &str, point: &Point) {
@@ -150,14 +148,13 @@ async fn kill_at(stage: &mut Stage, crowd: &mut Crowd, table: &str, point: &Poin
     panic!("{TRIES} inserts did not come to {point:?}");
 }
 
-/// The file as it is named before and after its part is put in place.
+/// What the file may be called: a part has one number until it is put in place, counted from the server's start, and then
+/// another.
 fn paths(table: &str, point: &Point, last_block: u64) -> Vec<String> {
-    let below = |first: &str| format!("{table}/{first}/{}", point.file).trim_end_matches('/').to_owned();
-    match &point.part {
-        None => vec![format!("{table}/{}", point.file)],
-        Some((month, number)) => {
-            let block = last_block + number;
-            ["tmp_insert_", ""].map(|state| below(&format!("{state}{month}_{block}_{block}_0"))).into()
-        }
-    }
+    let Some(month) = &point.part else { return vec![format!("{table}/{}", point.file)] };
+    let unfinished = (1..=PARTS_MAX).map(|number| format!("tmp_insert_{month}_{number}_{number}_0"));
+    let finished = (last_block + 1..=last_block + 2).map(|number| format!("{month}_{number}_{number}_0"));
+    let part = unfinished.chain(finished).map(|part| format!("{table}/{part}/{}", point.file));
+    // A folder may be named with a slash at its end.
+    part.flat_map(|path| [path.trim_end_matches('/').to_owned(), path]).collect()
 }
