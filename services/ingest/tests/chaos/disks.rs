@@ -33,7 +33,7 @@ async fn the_disk_of_clickhouse_is_full() {
     let mut crowd = Crowd::new(&stage, seed()).await;
     crowd.during(tokio::time::sleep(std::time::Duration::from_secs(1))).await;
     disk.fill();
-    crowd.during(alarmed(&stage, "clickhouse", "space")).await;
+    crowd.during(alarmed(&stage, "clickhouse", "not enough space")).await;
     disk.empty();
     crowd.during(stage.wait_ready()).await;
     crowd.assert_exact(&stage).await;
@@ -50,9 +50,9 @@ async fn the_disk_of_nats_is_full() {
     let mut crowd = Crowd::new(&stage, seed()).await;
     crowd.during(tokio::time::sleep(std::time::Duration::from_secs(1))).await;
     disk.fill();
-    crowd.during(alarmed(&stage, "nats", "")).await;
+    crowd.during(alarmed(&stage, "nats", "space left")).await;
     disk.empty();
-    // What a runbook says of a NATS whose disk was full.
+    // It writes no more to a stream that it once could not write, space or not.
     stage.nats.stop().await;
     stage.nats.restart().await;
     crowd.during(stage.wait_ready()).await;
