@@ -10,9 +10,9 @@ use crate::{
     support::{Chance, Stage, example},
 };
 
-/// Under load, `times` over: `disturb`, then all is well again; in the end each event is one row.
-async fn disturbed(what: &str, mut disturb: impl AsyncFnMut(&mut Stage)) {
-    let times = asked("KEYMETER_CHAOS_FORGETS", 2);
+/// Under load, as often as `times` says: `disturb`, then all is well again; in the end each event is one row.
+async fn disturbed(what: &str, times: &str, mut disturb: impl AsyncFnMut(&mut Stage)) {
+    let times = asked(times, 2);
     let mut chance = Chance::new(seed());
     let mut stage = Stage::start().await;
     let mut crowd = Crowd::new(&stage, chance.below(u64::MAX)).await;
@@ -32,7 +32,7 @@ async fn disturbed(what: &str, mut disturb: impl AsyncFnMut(&mut Stage)) {
 
 #[tokio::test]
 async fn the_consumer_is_deleted() {
-    Box::pin(disturbed("the consumer deleted", async |stage| {
+    Box::pin(disturbed("the consumer deleted", "KEYMETER_CHAOS_FORGETS", async |stage| {
         let name = nats::request_events_stream(example::SHARD);
         let stream = stage.jetstream().await.get_stream(name).await.unwrap();
         let before = takeovers(stage).await;
@@ -49,17 +49,21 @@ async fn the_consumer_is_deleted() {
 
 #[tokio::test]
 async fn the_stream_is_made_anew() {
-    Box::pin(disturbed("the stream deleted and made anew, from sequence 1,", async |stage| {
-        let (jetstream, name) = (stage.jetstream().await, nats::request_events_stream(example::SHARD));
-        let before = takeovers(stage).await;
-        jetstream.delete_stream(&name).await.unwrap();
-        parts::eventually("the shard is taken over", async || takeovers(stage).await > before).await;
-        parts::eventually("the stream counts from 1 again", async || {
-            let mut stream = jetstream.get_stream(&name).await.ok()?;
-            (stream.info().await.ok()?.state.first_sequence <= 1).then_some(())
-        })
-        .await;
-    }))
+    Box::pin(disturbed(
+        "the stream deleted and made anew, from sequence 1,",
+        "KEYMETER_CHAOS_FORGETS",
+        async |stage| {
+            let (jetstream, name) = (stage.jetstream().await, nats::request_events_stream(example::SHARD));
+            let before = takeovers(stage).await;
+            jetstream.delete_stream(&name).await.unwrap();
+            parts::eventually("the shard is taken over", async || takeovers(stage).await > before).await;
+            parts::eventually("the stream counts from 1 again", async || {
+                let mut stream = jetstream.get_stream(&name).await.ok()?;
+                (stream.info().await.ok()?.state.first_sequence <= 1).then_some(())
+            })
+            .await;
+        },
+    ))
     .await;
 }
 
@@ -67,13 +71,17 @@ async fn the_stream_is_made_anew() {
 async fn nats_is_put_back_from_a_copy() {
     // Of what it took last, a part that is worth 2 minutes at full size.
     let age = Duration::from_secs(asked("KEYMETER_CHAOS_COPY_AGE_S", 2));
-    disturbed(&format!("NATS put back from a copy {} s old", age.as_secs()), async |stage| {
-        let copy = stage.nats.copy();
-        tokio::time::sleep(age).await;
-        stage.nats.kill().await;
-        stage.nats.put_back(&copy);
-        stage.nats.restart().await;
-    })
+    disturbed(
+        &format!("NATS put back from a copy {} s old", age.as_secs()),
+        "KEYMETER_CHAOS_COPIES",
+        async |stage| {
+            let copy = stage.nats.copy();
+            tokio::time::sleep(age).await;
+            stage.nats.kill().await;
+            stage.nats.put_back(&copy);
+            stage.nats.restart().await;
+        },
+    )
     .await;
 }
 
