@@ -70,7 +70,7 @@ async fn the_stream_is_made_anew() {
 #[tokio::test]
 async fn nats_is_put_back_from_a_copy() {
     // Of what it took last, a part that is worth 2 minutes at full size.
-    let age = Duration::from_secs(asked("KEYMETER_CHAOS_COPY_AGE_S", 2));
+    let age = Duration::from_secs(asked("KEYMETER_CHAOS_COPY_AGE_S", 1));
     disturbed(
         &format!("NATS put back from a copy {} s old", age.as_secs()),
         "KEYMETER_CHAOS_COPIES",

@@ -15,7 +15,7 @@ const CHECK_EVERY: u64 = 50;
 
 #[tokio::test]
 async fn every_part_killed_at_random() {
-    let kills = asked("KEYMETER_CHAOS_KILLS", 4);
+    let kills = asked("KEYMETER_CHAOS_KILLS", 3);
     let mut chance = Chance::new(seed());
     let mut stage = Stage::start().await;
     let mut crowd = Crowd::new(&stage, chance.below(u64::MAX)).await;

@@ -14,9 +14,10 @@ use crate::{
 async fn the_owner_stopped_past_its_lease() {
     let stops = asked("KEYMETER_CHAOS_STOPS", 1);
     let mut chance = Chance::new(seed());
-    let mut stage = Stage::start().await;
+    let mut stage = Stage::start_roomy().await;
     let mut crowd = Crowd::new(&stage, chance.below(u64::MAX)).await;
-    let (mut other, other_health) = Stage::spawn_ingest(&stage.nats, &stage.clickhouse).await;
+    let (mut other, other_health) =
+        Stage::spawn(&stage.nats.url(), &stage.clickhouse.url(), Stage::ROOMY).await;
     eventually("the other took it", async || owns(&other_health).await && !owns(&stage.health).await).await;
     let (first, first_health) = (&mut stage.ingest, stage.health.clone());
     for stop in 0..stops {

@@ -91,7 +91,7 @@ async fn replies_lost() {
     let from_nats = Lossy::start(&nats.url(), OF_RECORD).await;
     let nats_url = format!("nats://{}", from_nats.relay.address());
     let clickhouse_url = format!("http://{}", from_clickhouse.relay.address());
-    let (ingest, health) = Stage::spawn(&nats_url, &clickhouse_url, "4194304").await;
+    let (ingest, health) = Stage::spawn(&nats_url, &clickhouse_url, Stage::ROOMY).await;
     let mut stage = Stage { nats, clickhouse, ingest, health };
     stage.wait_ready().await;
     let mut crowd = Crowd::new(&stage, chance.below(u64::MAX)).await;

@@ -27,15 +27,18 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
+    /// Bytes of streams with room for a million events.
+    pub(crate) const ROOMY: &str = "268435456";
+
     /// All three, ready.
     pub(crate) async fn start() -> Self {
         // Small, so that a test can fill it.
         Self::start_with("4194304").await
     }
 
-    /// The same, with room for a hundred thousand events.
+    /// The same, with room for a million events.
     pub(crate) async fn start_roomy() -> Self {
-        Self::start_with("268435456").await
+        Self::start_with(Self::ROOMY).await
     }
 
     /// The same, with streams of so many bytes.
