@@ -19,6 +19,8 @@ const RESEND_AFTER: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(20);
 /// Messages between two looks at what is committed.
 const LOOK_EVERY: u64 = 40;
+/// The one that is not [`crate::support::example::SHARD`].
+const OTHER_SHARD: u16 = 0;
 /// Rows that are read at once to be held against the list.
 const PIECE: usize = 500_000;
 
@@ -43,13 +45,21 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Three edges that send small messages as fast as NATS takes them.
+    /// Edges that send small messages as fast as NATS takes them.
     pub(crate) async fn new(stage: &Stage, seed: u64) -> Self {
         Self::with_load(stage, seed, Load { events_max: 100, pause_max_ms: 20 }).await
     }
 
-    /// Three edges.
+    /// Three edges on the tests' shard and one on the other, whose rows may go into the same insert.
     pub(crate) async fn with_load(stage: &Stage, seed: u64, load: Load) -> Self {
+        let mut crowd = Self::on_one_shard(stage, seed, load).await;
+        crowd.edges.push(Edge::on_shard("edge_d", OTHER_SHARD, stage.jetstream().await));
+        crowd.accepted.push(Vec::new());
+        crowd
+    }
+
+    /// The three.
+    pub(crate) async fn on_one_shard(stage: &Stage, seed: u64, load: Load) -> Self {
         let jetstream = stage.jetstream().await;
         let edges = ["edge_a", "edge_b", "edge_c"].map(|id| Edge::new(id, jetstream.clone()));
         let accepted = edges.iter().map(|_| Vec::new()).collect();

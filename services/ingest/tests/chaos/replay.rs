@@ -5,7 +5,7 @@ use parts::{asked, eventually, say, seed};
 use proto::nats;
 
 use crate::{
-    crowd::Crowd,
+    crowd::{Crowd, Load},
     support::{Stage, example},
 };
 
@@ -16,11 +16,14 @@ const LOOK_EVERY: u64 = 200;
 /// So much larger than all events that nothing of them is purged.
 const EVENT_BYTES: u64 = 600;
 
+/// Nobody sends but when told to.
+const LOAD: Load = Load { events_max: MESSAGE, pause_max_ms: 0 };
+
 #[tokio::test]
 async fn the_whole_stream_is_read_again() {
     let events = asked("KEYMETER_CHAOS_REPLAY_EVENTS", 20_000);
     let mut stage = Stage::start_with(&(events * EVENT_BYTES).max(4 << 20).to_string()).await;
-    let mut crowd = Crowd::new(&stage, seed()).await;
+    let mut crowd = Crowd::on_one_shard(&stage, seed(), LOAD).await;
     for message in 0..events.div_ceil(MESSAGE) {
         crowd.send(MESSAGE.min(events - crowd.accepted()), |_| {}).await;
         if message % LOOK_EVERY == LOOK_EVERY - 1 {
