@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Most rows that the workers of a process hold together; with [`TEXT_BYTES`] for each it bounds their memory.
-const ROWS_HELD_MAX: usize = 3 << 18;
+const ROWS_HELD_MAX: usize = 9 << 16;
 /// Most rows of an insert, but for the last message's. Larger ones cost the server hardly less for each row.
 const ROWS_MAX: usize = 200_000;
 /// What the texts of a row may take, all rows of a batch together.
@@ -31,7 +31,7 @@ const TEXT_BYTES: usize = 64;
 const LETTER_BYTES_MAX: usize = 4 << 20;
 /// Inserts of a shard start at least this far apart unless they are full, so that parts stay few; the first event
 /// after a pause waits for nothing.
-const PACE: Duration = Duration::from_millis(200);
+const PACE: Duration = Duration::from_millis(300);
 
 /// A message as it came from the stream.
 #[derive(Debug, Clone)]

@@ -75,7 +75,7 @@ pub(crate) async fn connect(config: &Config) -> anyhow::Result<Services<Servers>
     // Nobody asks a command whether it is ready.
     let health = Health::default();
     let needs = ["nats", "clickhouse", "shards"].map(|name| health.need(name));
-    let mut services = services(config, Servers { bus, store }, needs, &CancellationToken::new());
+    let mut services = services(config, Servers::new(bus, store), needs, &CancellationToken::new());
     let known = services.erasures.wait_for(|erasures| erasures.is_complete);
     tokio::time::timeout(ERASURES_TIMEOUT, known).await.context("NATS does not say what was erased")??;
     Ok(services)

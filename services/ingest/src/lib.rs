@@ -23,6 +23,7 @@ pub mod edges;
 pub mod erasures;
 pub mod event;
 pub mod gaps;
+pub mod inserts;
 pub mod intervals;
 pub mod layout;
 pub mod lease;
@@ -122,7 +123,7 @@ async fn connect(
         boot::retry("prepare clickhouse", clickhouse, shutdown, attempt).await.transpose()
     };
     let (Some(bus), Some(())) = tokio::try_join!(connected, prepared)? else { return Ok(None) };
-    Ok(Some(services(config, Servers { bus, store }, needs, shutdown)))
+    Ok(Some(services(config, Servers::new(bus, store), needs, shutdown)))
 }
 
 /// What workers share once both servers are there: until `shutdown` it is told what is new.
@@ -133,7 +134,7 @@ pub(crate) fn services(
     shutdown: &CancellationToken,
 ) -> Services<Servers> {
     let [nats, clickhouse, shards] = needs;
-    let Servers { bus, store } = &world;
+    let Servers { bus, store, .. } = &world;
     let (edges, heartbeats) = watch::channel(edges::Edges::default());
     tokio::spawn(edges::follow(bus.clone(), edges, shutdown.clone()));
     let (told, erasures) = watch::channel(erasures::Erasures::default());

@@ -22,7 +22,7 @@ pub struct Metrics {
     unknown_fields: Counter<u64>,
     /// `keymeter_ingest_messages_total`: messages read.
     messages: Counter<u64>,
-    /// `keymeter_ingest_insert_seconds`: from a batch's first byte to ClickHouse's answer.
+    /// `keymeter_ingest_insert_seconds`: from a batch that is ready to ClickHouse's answer, also while it waits for others.
     insert: Histogram<f64>,
     /// `keymeter_ingest_insert_rows`: rows of a batch.
     insert_rows: Histogram<u64>,

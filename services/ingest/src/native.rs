@@ -58,6 +58,11 @@ impl Block {
         let order = order(&rows);
         Self { rows, common, order, next: 0, out: Default::default() }
     }
+
+    /// How many rows it has.
+    pub(crate) const fn len(&self) -> usize {
+        self.order.len()
+    }
 }
 
 impl Iterator for Block {

@@ -49,7 +49,7 @@ struct Source {
 /// A server is away; ClickHouse is not empty; another ingest runs.
 pub async fn run(config: &Config, asked: Asked) -> anyhow::Result<()> {
     let services = command::connect(config).await?;
-    let Servers { bus, store } = &services.world;
+    let Servers { bus, store, .. } = &services.world;
     let rows = store.rows().await?;
     ensure!(
         rows == 0,

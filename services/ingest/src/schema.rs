@@ -50,6 +50,7 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "unknown_fields",
         sql: include_str!("../migrations/0009_unknown_fields.sql"),
     },
+    Migration { version: 10, name: "merges", sql: include_str!("../migrations/0010_merges.sql") },
 ];
 
 impl Migration {

@@ -180,8 +180,11 @@ impl Store {
     /// If any may still run.
     pub async fn end_older_inserts(&self, shard: u16, epoch: u32) -> Result<(), StoreError> {
         let id = self.layout.query_id_column();
+        // A query may insert for several shards.
         let older = format!(
-            "startsWith({id}, 'ingest-{shard}-') and toUInt32OrZero(splitByChar('-', {id})[3]) < {epoch}"
+            "arrayExists(
+                 one -> startsWith(one, 'ingest-{shard}-') and toUInt32OrZero(splitByChar('-', one)[3]) < {epoch},
+                 splitByChar('+', {id}))"
         );
         let count = format!("select count() from {} where {older}", self.layout.system("processes"));
         let kill = format!("kill query{} where {older} async", self.layout.on_cluster());
@@ -268,13 +271,13 @@ impl Store {
         Ok(rows)
     }
 
-    /// Inserts a block in the format `Native`, which comes in pieces; it is on disk when this returns.
+    /// Inserts blocks in the format `Native`, which come in pieces; they are on disk when this returns.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] if nothing was written; else nobody knows what was.
     pub async fn insert(
         &self,
-        block: impl IntoIterator<Item = Bytes>,
+        blocks: impl IntoIterator<Item = Bytes>,
         query_id: &str,
     ) -> Result<(), StoreError> {
         let mut insert = self
@@ -283,7 +286,7 @@ impl Store {
             .with_setting("query_id", query_id)
             .with_timeouts(Some(INSERT_TIMEOUT), Some(INSERT_TIMEOUT));
         let send = async {
-            for piece in block {
+            for piece in blocks {
                 insert.send(piece).await?;
             }
             insert.end().await

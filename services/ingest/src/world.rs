@@ -18,9 +18,10 @@ use crate::{
     bus::{self, Bus, StreamState},
     erasures::Erased,
     gaps::Gap,
+    inserts::Inserts,
     intervals::Intervals,
     letters,
-    native::{Block, Common},
+    native::Common,
     record::Record,
     restore::Identity,
     rows::Rows,
@@ -190,6 +191,16 @@ pub struct Servers {
     pub bus: Bus,
     /// ClickHouse.
     pub store: Store,
+    inserts: Inserts,
+}
+
+impl Servers {
+    /// Both, once they can be used.
+    #[must_use]
+    pub fn new(bus: Bus, store: Store) -> Self {
+        let inserts = Inserts::start(store.clone());
+        Self { bus, store, inserts }
+    }
 }
 
 impl Messages for bus::Reader {
@@ -291,7 +302,7 @@ impl World for Servers {
     }
 
     async fn insert(&self, rows: Arc<Rows>, common: Common, number: u64) -> Answer<()> {
-        Ok(self.store.insert(Block::new(rows, common), &insert_id(common, number)).await?)
+        Ok(self.inserts.insert(rows, common, insert_id(common, number)).await?)
     }
 
     async fn archived(&self, shard: u16) -> Answer<Option<Archived>> {

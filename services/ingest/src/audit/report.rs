@@ -135,7 +135,7 @@ pub async fn run(config: &Config, asked: &Arguments) -> anyhow::Result<()> {
 
 /// What the stream of a shard holds, and what differs from the rows.
 async fn look(world: &Servers, shard: u16, erased: &Erased) -> anyhow::Result<(Held, Findings)> {
-    let Servers { bus, store } = world;
+    let Servers { bus, store, .. } = world;
     let mut held = Held::default();
     let Some(record) = bus.existing_record(shard).await? else { return Ok((held, Findings::default())) };
     let cursor = record.cursor.sequence;

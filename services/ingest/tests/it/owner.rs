@@ -6,8 +6,10 @@ use clap::Parser as _;
 use ingest::{
     batch::{Buffer, Message},
     config::Config,
+    inserts::Inserts,
     native::{Block, Common},
     record::Closed,
+    rows::Rows,
     store::{Found, Store, StoreError},
 };
 use parts::{ClickHouse, Nats, eventually};
@@ -22,13 +24,17 @@ fn store(clickhouse: &ClickHouse) -> Store {
 
 /// A block as a worker would make it of messages with one event each.
 fn block(sequences: impl Iterator<Item = u64>, common: Common) -> Block {
+    Block::new(rows(sequences).into(), common)
+}
+
+fn rows(sequences: impl Iterator<Item = u64>) -> Rows {
     let mut buffer = Buffer::new(example::SHARD, Closed::default(), 1_000);
     for sequence in sequences {
         let payload = example::batch("edge_a", sequence, 1).encode_to_vec().into();
         let published_at = OffsetDateTime::now_utc();
         buffer.push(Message { sequence, published_at, payload }, Instant::now());
     }
-    Block::new(buffer.drain(Instant::now()).0.rows.into(), common)
+    buffer.drain(Instant::now()).0.rows
 }
 
 fn common(writer_epoch: u32, ingested_at_ms: i64) -> Common {
@@ -60,6 +66,58 @@ async fn clickhouse_refuses_a_writer_of_an_older_epoch() {
     assert_eq!(store.found_after(example::SHARD, 1_000).await.unwrap(), [found(7, 9, 3_000)]);
     assert_eq!(store.found_after(example::SHARD, 3_000).await.unwrap(), []);
     assert_eq!(store.found_after(example::SHARD + 1, 0).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn shards_that_insert_together_share_a_part_and_no_fate_of_the_fence() {
+    let clickhouse = ClickHouse::start().await;
+    let store = store(&clickhouse);
+    store.prepare().await.unwrap();
+    let inserts = Inserts::start(store.clone());
+    let insert = async |shard: u16, first: u64, epoch: u32| {
+        let common = Common { shard, ..common(epoch, 1_000 + i64::try_from(first).unwrap()) };
+        inserts.insert(rows(first..first + 3).into(), common, format!("ingest-{shard}-{epoch}-{first}")).await
+    };
+    let (one, other) = tokio::join!(insert(1, 1, 1), insert(2, 1, 1));
+    assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
+    let parts = "select count(), sum(rows) from system.parts where database = 'keymeter' and table = 'request_events'";
+    assert_eq!(clickhouse.query(parts).await, "1\t6\n");
+    // Only the shard that has a newer owner is told so; the other one does not know, and nothing was written.
+    store.raise_fence(2, 2).await.unwrap();
+    let (one, other) = tokio::join!(insert(1, 4, 1), insert(2, 4, 1));
+    assert!(
+        matches!((&one, &other), (Err(StoreError::Unknown(_)), Err(StoreError::Fenced))),
+        "{one:?} {other:?}"
+    );
+    assert_eq!(clickhouse.query(parts).await, "1\t6\n");
+    insert(1, 4, 1).await.unwrap();
+    insert(2, 7, 2).await.unwrap();
+    assert_eq!(clickhouse.query("select count() from keymeter.request_events").await, "12\n");
+}
+
+#[tokio::test]
+async fn a_takeover_ends_an_older_insert_of_several_shards() {
+    let clickhouse = ClickHouse::start().await;
+    let store = store(&clickhouse);
+    let address = clickhouse.url().replace("http://", "");
+    let running = async || {
+        let listed = "select count() from system.processes where query_id like 'ingest-%'";
+        clickhouse.query(listed).await == "1\n"
+    };
+    let endless = "select count() from system.numbers where not ignore(number)";
+    let path = "/?query_id=ingest-1-4-7%2Bingest-21-3-8";
+    let older = parts::request("POST", &address, path, &[], endless);
+    let takeover = async {
+        eventually("it runs", running).await;
+        // Neither is older than that.
+        store.end_older_inserts(1, 4).await.unwrap();
+        store.end_older_inserts(2, 9).await.unwrap();
+        assert!(running().await);
+        store.end_older_inserts(21, 4).await.unwrap();
+        assert!(!running().await);
+    };
+    let (ended, ()) = tokio::join!(older, takeover);
+    assert_ne!(ended.unwrap().status, 200);
 }
 
 #[tokio::test]
