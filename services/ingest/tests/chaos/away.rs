@@ -15,12 +15,12 @@ const LOOK: Duration = Duration::from_millis(200);
 
 #[tokio::test]
 async fn clickhouse_away_for_long() {
-    let away = Duration::from_secs(asked("KEYMETER_CHAOS_AWAY_S", 4));
+    let away = Duration::from_secs(asked("KEYMETER_CHAOS_AWAY_S", 3));
     let mut stage = Stage::start_roomy().await;
     let load = Load { events_max: asked("KEYMETER_CHAOS_AWAY_EVENTS", 500), pause_max_ms: 200 };
     let mut crowd = Crowd::with_load(&stage, seed(), load).await;
     // So that it has what memory it works with.
-    crowd.during(tokio::time::sleep(Duration::from_secs(2))).await;
+    crowd.during(tokio::time::sleep(Duration::from_secs(1))).await;
     crowd.settle().await;
     let (before_kib, before) = (memory_kib(&stage), crowd.accepted());
 

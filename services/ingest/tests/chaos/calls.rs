@@ -38,7 +38,7 @@ struct Point {
 
 #[tokio::test]
 async fn clickhouse_killed_at_each_call_of_an_insert() {
-    let most = asked("KEYMETER_CHAOS_CALLS", 6) as usize;
+    let most = asked("KEYMETER_CHAOS_CALLS", 4) as usize;
     let mut chance = Chance::new(seed());
     let mut stage = Stage::start().await;
     let mut crowd = Crowd::new(&stage, chance.below(u64::MAX)).await;

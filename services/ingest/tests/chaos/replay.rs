@@ -21,7 +21,7 @@ const LOAD: Load = Load { events_max: MESSAGE, pause_max_ms: 0 };
 
 #[tokio::test]
 async fn the_whole_stream_is_read_again() {
-    let events = asked("KEYMETER_CHAOS_REPLAY_EVENTS", 20_000);
+    let events = asked("KEYMETER_CHAOS_REPLAY_EVENTS", 10_000);
     let mut stage = Stage::start_with(&(events * EVENT_BYTES).max(4 << 20).to_string()).await;
     let mut crowd = Crowd::on_one_shard(&stage, seed(), LOAD).await;
     for message in 0..events.div_ceil(MESSAGE) {
