@@ -396,10 +396,7 @@ impl Values {
     async fn change(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, Trouble> {
         self.0.update(key, value, revision).await.map_err(|error| match error.kind() {
             UpdateErrorKind::WrongLastRevision => Trouble::Lost,
-            // One that cannot write says nothing.
-            _ => Trouble::nats(anyhow::Error::from(error).context(
-                "a change was not answered; if this stays, see the log of NATS, and whether its disk has space left",
-            )),
+            _ => Trouble::nats(error),
         })
     }
 }
