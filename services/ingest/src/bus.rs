@@ -139,8 +139,13 @@ impl Bus {
                 .await
                 .with_context(|| format!("make bucket {bucket}"))?;
         }
+        self.ensure_stream(self.events(shard)).await
+    }
+
+    /// What the stream of `shard` is to be like.
+    fn events(&self, shard: u16) -> StreamConfig {
         let max_payload = self.client.server_info().max_payload;
-        self.ensure_stream(StreamConfig {
+        StreamConfig {
             name: nats::request_events_stream(shard),
             subjects: vec![nats::request_events_subject(shard)],
             max_bytes: self.stream_bytes_max,
@@ -148,8 +153,7 @@ impl Bus {
             // So that a dead letter, which adds headers, fits into a message as well.
             max_message_size: i32::try_from(max_payload.saturating_sub(HEADER_BYTES_MAX)).unwrap_or(i32::MAX),
             ..StreamConfig::default()
-        })
-        .await
+        }
     }
 
     async fn ensure_stream(&self, config: StreamConfig) -> anyhow::Result<StreamState> {
@@ -325,13 +329,14 @@ impl Bus {
         Ok(())
     }
 
-    /// How large the stream of `shard` is, and where it ends.
+    /// How large the stream of `shard` is, and where it ends. It has NATS write down once more what the stream is to be like,
+    /// since one whose disk is full answers no publisher, but says so here.
     ///
     /// # Errors
-    /// If NATS is away.
+    /// If NATS is away, can not write, or has no such stream.
     pub async fn stream_state(&self, shard: u16) -> anyhow::Result<StreamState> {
-        let stream = self.jetstream.get_stream(nats::request_events_stream(shard)).await?;
-        state(stream.cached_info())
+        let info = self.jetstream.update_stream(self.events(shard)).await;
+        state(&info.with_context(|| format!("keep stream {}", nats::request_events_stream(shard)))?)
     }
 
     /// The first and the last sequence that the stream of `shard` holds; `(0, 0)` if it is empty.

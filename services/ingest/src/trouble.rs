@@ -11,6 +11,8 @@ use boot::Need;
 
 use crate::{schema::Refusal, store::StoreError};
 
+const SILENT_HINT: &str = "; if this stays, see the log of NATS, and whether its disk has space left";
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
@@ -31,7 +33,10 @@ pub enum Trouble {
 impl Trouble {
     /// Trouble with NATS, with its causes.
     pub fn nats(error: impl Into<anyhow::Error>) -> Self {
-        Self::Nats(format!("{:#}", error.into()))
+        let reason = format!("{:#}", error.into());
+        // One that cannot write does not answer whoever publishes.
+        let hint = if reason.contains("timed out") { SILENT_HINT } else { "" };
+        Self::Nats(reason + hint)
     }
 
     /// As a metric's label.
@@ -105,6 +110,13 @@ impl SharedNeed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_silent_nats_may_have_a_full_disk() {
+        let of = |reason: &'static str| Trouble::nats(anyhow::anyhow!(reason)).to_string();
+        assert!(of("timed out: didn't receive ack in time").ends_with("its disk has space left"));
+        assert_eq!(of("not connected"), "nats: not connected");
+    }
 
     #[test]
     fn missing_while_any_shard_lacks_it() {

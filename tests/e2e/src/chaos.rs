@@ -1,10 +1,10 @@
 //! The edge is killed at random, and NATS goes away, answers nothing and forgets: ClickHouse has each call that a client
 //! saw answered, once. A few kills and seconds here; `tests/chaos` does it 200 times and for minutes.
 
-use std::{io::Write as _, time::Duration};
+use std::time::Duration;
 
 use domain::RequestId;
-use parts::{ClickHouse, Nats, Postgres};
+use parts::{ClickHouse, Nats, Postgres, asked, say};
 
 use crate::{link::Link, load::Load, stack::Stack};
 
@@ -12,16 +12,6 @@ use crate::{link::Link, load::Load, stack::Stack};
 const LIFE_MAX_MS: u64 = 400;
 /// Of a client after each answer, so that the load is steady and times can be compared.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// What `tests/chaos` asks for.
-fn asked(name: &str, otherwise: u64) -> u64 {
-    std::env::var_os(name).map_or(otherwise, |value| value.to_str().unwrap().parse().unwrap())
-}
-
-/// For whoever runs it by hand.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
 
 fn random_below(limit: u64) -> u64 {
     let id = RequestId::generate();

@@ -10,6 +10,7 @@ mod chaos;
 mod client;
 mod counts;
 mod deletion;
+mod disks;
 mod drain;
 mod erasure;
 mod limits;

@@ -5,10 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
-};
+use parts::{Relay, Way};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 /// How the answer of a stream to a published batch of events begins.
 const ACK: &[u8] = b"{\"stream\":\"REQUEST_EVENTS_";
@@ -28,20 +26,17 @@ struct State {
 impl Link {
     /// A relay to `nats`, which may come and go.
     pub(crate) async fn start(nats: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("nats://{}", listener.local_addr().unwrap());
-        let (state, nats) = (Arc::<State>::default(), nats.trim_start_matches("nats://").to_owned());
+        let state = Arc::<State>::default();
         let shared = state.clone();
-        tokio::spawn(async move {
-            while let Ok((edge, _)) = listener.accept().await {
-                // Without NATS the edge is hung up on, and tries again.
-                let Ok(server) = TcpStream::connect(&nats).await else { continue };
-                let ((mut from_edge, to_edge), (from_nats, mut to_nats)) =
-                    (edge.into_split(), server.into_split());
-                tokio::spawn(async move { tokio::io::copy(&mut from_edge, &mut to_nats).await });
-                tokio::spawn(relay(from_nats, to_edge, shared.clone()));
+        let relay = Relay::start(nats, move |there, back| {
+            let shared = shared.clone();
+            async move {
+                tokio::try_join!(there.bring(), relay(back, shared))?;
+                Ok(())
             }
-        });
+        })
+        .await;
+        let url = format!("nats://{}", relay.address());
         Self { url, state }
     }
 
@@ -60,8 +55,8 @@ impl Link {
 }
 
 /// From NATS to the edge, message by message.
-async fn relay(from: OwnedReadHalf, mut to: OwnedWriteHalf, state: Arc<State>) -> std::io::Result<()> {
-    let mut from = BufReader::new(from);
+async fn relay(back: Way, state: Arc<State>) -> std::io::Result<()> {
+    let (mut from, mut to) = (BufReader::new(back.from), back.to);
     let mut message = Vec::new();
     loop {
         message.clear();

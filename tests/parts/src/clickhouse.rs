@@ -1,5 +1,7 @@
 //! ClickHouse for tests: `chdb-server` over the installed engine. Has no users and no replicas.
 
+use std::path::PathBuf;
+
 use rustix::process::Signal;
 
 use crate::{binary, free_port, http, libchdb, process::Process};
@@ -38,6 +40,17 @@ impl ClickHouse {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Where its data are.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.process.folder().join("data")
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
     }
 
     /// The rows of `sql` as text, columns parted by tabs.

@@ -2,21 +2,27 @@
 //! own binaries. They end with the value that stands for them, and with the test's process however it ends.
 //! Never shares a server between two tests, and never takes a component from the PATH.
 
+mod by_hand;
 mod clickhouse;
+mod disk;
 mod http;
 mod install;
 mod nats;
 mod port;
 mod postgres;
 mod process;
+mod relay;
 mod service;
 mod wait;
 
+pub use by_hand::{asked, say, seed};
 pub use clickhouse::ClickHouse;
+pub use disk::SmallDisk;
 pub use http::{Answer, get, request};
 pub use install::{binary, libchdb, node_modules, python, root};
 pub use nats::Nats;
 pub use port::free_port;
 pub use postgres::Postgres;
+pub use relay::{Relay, Way};
 pub use service::Service;
 pub use wait::{Settled, eventually};

@@ -9,9 +9,10 @@ use time::OffsetDateTime;
 
 use super::example;
 
-/// One edge in its first boot, with all of its events on [`example::SHARD`].
+/// One edge in its first boot, with all of its events on one shard.
 pub(crate) struct Edge {
     pub(crate) id: String,
+    shard: u16,
     jetstream: Context,
     /// Messages that are not committed, by their first sequence.
     spool: BTreeMap<u64, pb::RequestEventBatch>,
@@ -19,13 +20,30 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
+    /// One whose events are on [`example::SHARD`].
     pub(crate) fn new(id: &str, jetstream: Context) -> Self {
-        Self { id: id.to_owned(), jetstream, spool: BTreeMap::new(), next_seq: 1 }
+        Self::on_shard(id, example::SHARD, jetstream)
+    }
+
+    /// One whose events are on this shard.
+    pub(crate) fn on_shard(id: &str, shard: u16, jetstream: Context) -> Self {
+        Self { id: id.to_owned(), shard, jetstream, spool: BTreeMap::new(), next_seq: 1 }
     }
 
     /// Puts `count` new events into the spool as one message and returns it.
     pub(crate) fn spool(&mut self, count: u64) -> pb::RequestEventBatch {
-        let batch = example::batch(&self.id, self.next_seq, count);
+        self.spool_changed(count, |_| {})
+    }
+
+    /// The same, after a change to the message.
+    pub(crate) fn spool_changed(
+        &mut self,
+        count: u64,
+        change: impl FnOnce(&mut pb::RequestEventBatch),
+    ) -> pb::RequestEventBatch {
+        let mut batch = example::batch(&self.id, self.next_seq, count);
+        batch.shard = self.shard.into();
+        change(&mut batch);
         self.next_seq += count;
         self.spool.insert(batch.first_seq, batch.clone());
         batch
@@ -38,7 +56,7 @@ impl Edge {
 
     /// Publishes once and waits for the acknowledgement; false if there was none.
     pub(crate) async fn publish(&self, batch: &pb::RequestEventBatch) -> bool {
-        let subject = nats::request_events_subject(example::SHARD);
+        let subject = nats::request_events_subject(self.shard);
         match self.jetstream.publish(subject, batch.encode_to_vec().into()).await {
             Ok(acknowledged) => acknowledged.await.is_ok(),
             Err(_) => false,
@@ -68,7 +86,7 @@ impl Edge {
     /// What ingest has said.
     pub(crate) async fn commit(&self) -> anyhow::Result<pb::EdgeCommit> {
         let bucket = self.bucket(nats::EDGE_COMMITS_BUCKET).await?;
-        let value = bucket.get(nats::edge_commit_key(&self.id, 1, example::SHARD)).await?;
+        let value = bucket.get(nats::edge_commit_key(&self.id, 1, self.shard)).await?;
         Ok(pb::EdgeCommit::decode(value.unwrap_or_default())?)
     }
 
@@ -90,11 +108,7 @@ impl Edge {
             feed_version: 0,
             sent_at: Some(timestamp::to_proto(sent_at)),
             clear_until: Some(timestamp::to_proto(clear_until)),
-            positions: vec![pb::PublishedPosition {
-                boot_epoch: 1,
-                shard: example::SHARD.into(),
-                published_seq,
-            }],
+            positions: vec![pb::PublishedPosition { boot_epoch: 1, shard: self.shard.into(), published_seq }],
             ..pb::EdgeHeartbeat::default()
         };
         self.bucket(nats::EDGES_BUCKET).await?.put(&self.id, heartbeat.encode_to_vec().into()).await?;

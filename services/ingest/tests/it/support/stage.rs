@@ -27,20 +27,24 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
+    /// Bytes of streams with room for a million events.
+    pub(crate) const ROOMY: &str = "268435456";
+
     /// All three, ready.
     pub(crate) async fn start() -> Self {
         // Small, so that a test can fill it.
         Self::start_with("4194304").await
     }
 
-    /// The same, with room for a hundred thousand events.
+    /// The same, with room for a million events.
     pub(crate) async fn start_roomy() -> Self {
-        Self::start_with("268435456").await
+        Self::start_with(Self::ROOMY).await
     }
 
-    async fn start_with(stream_bytes_max: &str) -> Self {
+    /// The same, with streams of so many bytes.
+    pub(crate) async fn start_with(stream_bytes_max: &str) -> Self {
         let (nats, clickhouse) = (Nats::start().await, ClickHouse::start().await);
-        let (ingest, health) = Self::spawn(&nats, &clickhouse, stream_bytes_max).await;
+        let (ingest, health) = Self::spawn(&nats.url(), &clickhouse.url(), stream_bytes_max).await;
         let mut stage = Self { nats, clickhouse, ingest, health };
         stage.wait_ready().await;
         stage
@@ -58,16 +62,17 @@ impl Stage {
 
     /// An ingest of two shards; shard 1 is the one that tests use.
     pub(crate) async fn spawn_ingest(nats: &Nats, clickhouse: &ClickHouse) -> (Service, String) {
-        Self::spawn(nats, clickhouse, "4194304").await
+        Self::spawn(&nats.url(), &clickhouse.url(), "4194304").await
     }
 
-    async fn spawn(nats: &Nats, clickhouse: &ClickHouse, stream_bytes_max: &str) -> (Service, String) {
+    /// The same, at these URLs and with streams of so many bytes.
+    pub(crate) async fn spawn(nats: &str, clickhouse: &str, stream_bytes_max: &str) -> (Service, String) {
         let health = format!("127.0.0.1:{}", parts::free_port());
         let service = Service::spawn(
             "ingest",
             &[
-                ("KEYMETER_INGEST_NATS_URL", nats.url().as_str()),
-                ("KEYMETER_INGEST_CLICKHOUSE_URL", clickhouse.url().as_str()),
+                ("KEYMETER_INGEST_NATS_URL", nats),
+                ("KEYMETER_INGEST_CLICKHOUSE_URL", clickhouse),
                 ("KEYMETER_INGEST_HEALTH_ADDR", health.as_str()),
                 ("KEYMETER_INGEST_SHARDS", "2"),
                 ("KEYMETER_INGEST_STREAM_BYTES_MAX", stream_bytes_max),
