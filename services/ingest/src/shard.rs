@@ -365,7 +365,11 @@ impl<'a, W: World> Worker<'a, W> {
         let Services { world, metrics, stream_bytes_max, .. } = self.services;
         let stream = world.stream_state(self.shard).await?;
         metrics.stream_bytes(self.shard, stream.bytes);
-        let closed = self.writer.lease.record().cursor.sequence;
+        let cursor = &self.writer.lease.record().cursor;
+        if stream.incarnation != cursor.incarnation {
+            return Err(Trouble::Nats("the stream was made anew".into()));
+        }
+        let closed = cursor.sequence;
         let over = self.kept.over(closed, world.instant());
         let over = if stream.bytes > stream_bytes_max / 100 * FULL_PERCENT { Some(closed) } else { over };
         if let Some(sequence) = over {
