@@ -12,9 +12,9 @@ use std::{
 
 use domain::WorkspaceId;
 
-/// Places for workspaces. Two that share one share a quota, which costs them no more than some delay.
+/// Places for workspaces. Two that share one share a quota and a name, which costs them no more than some delay.
 const PLACES: usize = 1 << 14;
-/// Most workspaces that are counted by name.
+/// Most workspaces whose calls beyond are counted by name.
 const NAMED_MAX: usize = 1000;
 
 /// The calls of each workspace in this second.
@@ -22,54 +22,67 @@ const NAMED_MAX: usize = 1000;
 pub struct Quota {
     per_second: u32,
     began: Instant,
+    places: Box<[Place]>,
+    /// Whose places are known, of those with calls beyond.
+    named: Mutex<BTreeMap<usize, WorkspaceId>>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
     /// The second since `began` in the upper half, its calls in the lower one.
-    places: Box<[AtomicU64]>,
-    beyond: Mutex<BTreeMap<Option<WorkspaceId>, u64>>,
+    second: AtomicU64,
+    /// Calls beyond, of all seconds.
+    beyond: AtomicU64,
 }
 
 impl Quota {
     /// So many calls a second of each workspace.
     #[must_use]
     pub fn new(per_second: u32) -> Self {
-        let places = std::iter::repeat_with(AtomicU64::default).take(PLACES).collect();
-        Self { per_second, began: Instant::now(), places, beyond: Mutex::default() }
+        let places = std::iter::repeat_with(Place::default).take(PLACES).collect();
+        Self { per_second, began: Instant::now(), places, named: Mutex::default() }
     }
 
     /// Counts a call, and says whether it is within the quota of its workspace.
     pub fn admits(&self, workspace_id: &WorkspaceId, at: Instant) -> bool {
         let second = at.saturating_duration_since(self.began).as_secs() << 32;
-        let bits = workspace_id.as_uuid().as_u128();
         // The last bits of a UUIDv7 are random.
-        let place = &self.places[bits as usize % PLACES];
-        let calls = if place.load(Relaxed) >> 32 == second >> 32 {
-            place.fetch_add(1, Relaxed) & u64::from(u32::MAX)
+        let number = workspace_id.as_uuid().as_u128() as usize % PLACES;
+        let place = &self.places[number];
+        let calls = if place.second.load(Relaxed) >> 32 == second >> 32 {
+            place.second.fetch_add(1, Relaxed) & u64::from(u32::MAX)
         } else {
             // Calls of the same moment may be missed: the quota is no count.
-            place.store(second + 1, Relaxed);
+            place.second.store(second + 1, Relaxed);
             0
         };
         let is_within = calls < u64::from(self.per_second);
-        if !is_within {
-            self.note(*workspace_id);
+        if !is_within && place.beyond.fetch_add(1, Relaxed) == 0 {
+            self.name(number, *workspace_id);
         }
         is_within
     }
 
-    fn note(&self, workspace_id: WorkspaceId) {
-        let mut beyond = self.beyond.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_named = beyond.len() < NAMED_MAX || beyond.contains_key(&Some(workspace_id));
-        let calls = beyond.entry(is_named.then_some(workspace_id)).or_insert_with(|| {
+    fn name(&self, number: usize, workspace_id: WorkspaceId) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.len() < NAMED_MAX {
+            named.insert(number, workspace_id);
             let per_second = self.per_second;
             tracing::warn!(workspace.id = %workspace_id, per_second, "calls beyond the quota of a workspace are counted later");
-            0
-        });
-        *calls += 1;
+        }
     }
 
     /// The calls that were beyond, by workspace; `None` for those that are one too many to be named.
-    pub(crate) fn beyond(&self) -> Vec<(Option<WorkspaceId>, u64)> {
-        let beyond = self.beyond.lock().unwrap_or_else(PoisonError::into_inner);
-        beyond.iter().map(|(workspace_id, calls)| (*workspace_id, *calls)).collect()
+    pub(crate) fn beyond(&self) -> BTreeMap<Option<WorkspaceId>, u64> {
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut beyond = BTreeMap::new();
+        for (number, place) in self.places.iter().enumerate() {
+            let calls = place.beyond.load(Relaxed);
+            if calls > 0 {
+                *beyond.entry(named.get(&number).copied()).or_default() += calls;
+            }
+        }
+        beyond
     }
 }
 
@@ -90,18 +103,19 @@ mod tests {
         assert_eq!(admitted(&other, at, 2), 2);
         assert_eq!(admitted(&loud, at + Duration::from_millis(700), 10), 0);
         assert_eq!(admitted(&loud, at + Duration::from_millis(800), 10), 3);
-        assert_eq!(quota.beyond(), [(Some(loud), 24)]);
+        assert_eq!(quota.beyond(), BTreeMap::from([(Some(loud), 24)]));
     }
 
     #[test]
     fn names_have_a_limit_and_calls_none() {
         let quota = Quota::new(0);
         let at = quota.began;
-        for _ in 0..NAMED_MAX + 5 {
+        let workspaces = NAMED_MAX + 500;
+        for _ in 0..workspaces {
             assert!(!quota.admits(&WorkspaceId::generate(), at));
         }
         let beyond = quota.beyond();
         assert_eq!(beyond.len(), NAMED_MAX + 1);
-        assert_eq!(beyond[0], (None, 5));
+        assert_eq!(beyond.values().sum::<u64>(), workspaces as u64);
     }
 }
