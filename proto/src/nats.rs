@@ -1,6 +1,8 @@
 //! Names of NATS streams, subjects and buckets. Ingest creates all of them but the key feed, which keys
 //! creates; everybody else waits for them.
 
+use std::ops::RangeInclusive;
+
 /// Stream with the request events of one shard.
 #[must_use]
 pub fn request_events_stream(shard: u16) -> String {
@@ -126,6 +128,12 @@ pub const SHARDS_BUCKET: &str = "ingest_shards";
 #[must_use]
 pub const fn bulk_shard(shards: u16) -> u16 {
     shards
+}
+
+/// All shards: those of keys, and the bulk shard.
+#[must_use]
+pub const fn all_shards(shards: u16) -> RangeInclusive<u16> {
+    0..=bulk_shard(shards)
 }
 
 /// Which shard a key's events belong to, out of `shards`; FNV-1a of the key's 16 bytes, so that every

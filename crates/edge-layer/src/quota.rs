@@ -12,6 +12,8 @@ use std::{
 
 use domain::WorkspaceId;
 
+/// Calls a second of a workspace that most edges have as its quota.
+pub const CALLS_PER_S: u32 = 10_000;
 /// Places for workspaces. Two that share one share a quota and a name, which costs them no more than some delay.
 const PLACES: usize = 1 << 14;
 /// Most workspaces whose calls beyond are counted by name.

@@ -57,7 +57,7 @@ pub struct Config {
     pub shards: u16,
     /// Calls a second of a workspace that are counted at once; what is beyond is counted as well, when there is time,
     /// so that one loud workspace delays nobody else's figures.
-    #[arg(long, env = "KEYMETER_EDGE_WORKSPACE_CALLS_PER_S", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "KEYMETER_EDGE_WORKSPACE_CALLS_PER_S", default_value_t = edge_layer::quota::CALLS_PER_S, value_parser = clap::value_parser!(u32).range(1..))]
     pub workspace_calls_per_s: u32,
     /// Written into each event, for example eu-1.
     #[arg(long, env = "KEYMETER_EDGE_REGION", default_value = "")]

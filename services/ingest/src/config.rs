@@ -1,9 +1,8 @@
 //! The settings of ingest.
 
-use std::{net::SocketAddr, ops::Range};
+use std::net::SocketAddr;
 
 use clap::Parser;
-use proto::nats;
 use secrecy::SecretString;
 
 use crate::command::Command;
@@ -58,14 +57,6 @@ pub struct Config {
     /// What to do instead of ingesting.
     #[command(subcommand)]
     pub command: Option<Command>,
-}
-
-impl Config {
-    /// All shards: those of keys, and the one for what is beyond the quota of a workspace.
-    #[must_use]
-    pub const fn all_shards(&self) -> Range<u16> {
-        0..nats::bulk_shard(self.shards) + 1
-    }
 }
 
 /// It stands in SQL between quotes.

@@ -96,7 +96,7 @@ pub struct Services<W> {
 pub async fn run(config: Config, health: Health, shutdown: CancellationToken) -> anyhow::Result<()> {
     let Some(services) = connect(&config, &health, &shutdown).await? else { return Ok(()) };
     let mut tasks = JoinSet::new();
-    for shard in config.all_shards() {
+    for shard in nats::all_shards(config.shards) {
         tasks.spawn(shard::run(shard, services.clone(), shutdown.clone()));
     }
     while let Some(ended) = tasks.join_next().await {
@@ -147,7 +147,7 @@ pub(crate) fn services(
         edges: heartbeats,
         erasures,
         metrics: Metrics::new(),
-        shards: SharedNeed::missing(shards, config.all_shards()),
+        shards: SharedNeed::missing(shards, nats::all_shards(config.shards)),
         nats: SharedNeed::present(nats),
         clickhouse: SharedNeed::present(clickhouse),
         owner: Uuid::now_v7().to_string(),

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use proto::nats;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
@@ -60,7 +61,7 @@ pub async fn run(config: &Config, asked: Asked) -> anyhow::Result<()> {
     let erased = services.erasures.borrow().erased.clone();
 
     let mut sources = Vec::new();
-    for shard in config.all_shards() {
+    for shard in nats::all_shards(config.shards) {
         bus.ensure(shard).await?;
         let (reader, messages) = bus.read_since(shard, asked.from).await?;
         sources.push(Source { shard, reader, messages });

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Display,
-    ops::Range,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -71,7 +71,7 @@ pub struct SharedNeed {
 impl SharedNeed {
     /// Missing until every one of `shards` has said that it has it.
     #[must_use]
-    pub fn missing(need: Need, shards: Range<u16>) -> Self {
+    pub fn missing(need: Need, shards: RangeInclusive<u16>) -> Self {
         let lacking = shards.map(|shard| (shard, String::new())).collect();
         Self { need, lacking: Arc::new(Mutex::new(lacking)) }
     }
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn missing_while_any_shard_lacks_it() {
         let health = boot::Health::default();
-        let need = SharedNeed::missing(health.need("clickhouse"), 0..2);
+        let need = SharedNeed::missing(health.need("clickhouse"), 0..=1);
         let ready = || *health.ready().borrow();
         need.up(0);
         assert!(!ready());

@@ -19,7 +19,7 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// Makes streams and buckets, and a key in the feed whose limit is never reached. Returns its secret.
 pub(crate) async fn make(nats: &str) -> anyhow::Result<Secret> {
     let jetstream = jetstream::new(async_nats::connect(nats).await?);
-    for shard in 0..=nats::bulk_shard(SHARDS) {
+    for shard in nats::all_shards(SHARDS) {
         let config = stream::Config {
             name: nats::request_events_stream(shard),
             subjects: vec![nats::request_events_subject(shard)],

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use domain::{RequestEvent, WorkspaceId};
-use edge_layer::quota::Quota;
+use edge_layer::quota::{self, Quota};
 use proto::{event_bytes, events as pb, nats};
 use time::{Duration, OffsetDateTime};
 
@@ -12,8 +12,6 @@ use crate::traffic::Traffic;
 
 /// As ingest has by default.
 pub(crate) const SHARDS: u16 = 4;
-/// As edges have by default.
-const WORKSPACE_CALLS_PER_S: u32 = 10_000;
 
 /// What one edge has for one shard and not sent.
 #[derive(Clone, Default)]
@@ -41,7 +39,7 @@ pub(crate) fn encoded(call: &RequestEvent) -> Vec<u8> {
 impl Edge {
     pub(crate) fn new(number: u64) -> Self {
         let id = format!("edge_{number:026}");
-        let quota = Quota::new(WORKSPACE_CALLS_PER_S);
+        let quota = Quota::new(quota::CALLS_PER_S);
         Self { id, quota, gathered: vec![Gathered::default(); usize::from(SHARDS) + 1] }
     }
 

@@ -38,7 +38,7 @@ impl Stage {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let (nats, clickhouse) = (Nats::start().await, ClickHouse::start().await);
         let bus = Bus::connect(&nats.url(), STREAM_BYTES_MAX).await??;
-        for shard in 0..=nats::bulk_shard(SHARDS) {
+        for shard in nats::all_shards(SHARDS) {
             bus.ensure(shard).await?;
         }
         Ok(Self { nats, clickhouse, bus })

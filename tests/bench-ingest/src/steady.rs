@@ -157,7 +157,7 @@ async fn run(loads: &[Load]) -> anyhow::Result<Vec<Duration>> {
 fn drain(edges: &mut [Edge]) -> Vec<(u16, bytes::Bytes)> {
     let mut messages = Vec::new();
     for edge in edges {
-        for shard in 0..=nats::bulk_shard(SHARDS) {
+        for shard in nats::all_shards(SHARDS) {
             while let Some(message) = edge.message(shard, MESSAGE_EVENTS_MAX) {
                 messages.push((shard, message));
             }

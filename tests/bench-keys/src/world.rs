@@ -171,7 +171,7 @@ async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result
 /// What ingest makes. Events are thrown away once there are many.
 async fn make_streams(nats: &Nats) -> anyhow::Result<()> {
     let context = jetstream::new(async_nats::connect(nats.url()).await?);
-    for shard in 0..=nats::bulk_shard(SHARDS) {
+    for shard in nats::all_shards(SHARDS) {
         let config = stream::Config {
             name: nats::request_events_stream(shard),
             subjects: vec![nats::request_events_subject(shard)],

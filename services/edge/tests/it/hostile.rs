@@ -43,7 +43,7 @@ async fn hostile_input_costs_bounded_memory_and_no_count() {
     let key = world.key().await;
     let edge = EdgeProcess::start(&world, serve(Router::new().fallback(async || "")).await, &[]).await;
     let taken = Arc::new(Taken::default());
-    for shard in 0..=nats::bulk_shard(SHARDS) {
+    for shard in nats::all_shards(SHARDS) {
         tokio::spawn(take(world.jetstream.clone(), shard, taken.clone()));
     }
     // What an edge has after its first calls, so that it is not taken for growth.

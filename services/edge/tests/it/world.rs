@@ -67,7 +67,7 @@ impl World {
     }
 
     pub(crate) async fn make_streams(&self) {
-        for shard in 0..=nats::bulk_shard(SHARDS) {
+        for shard in nats::all_shards(SHARDS) {
             let config = stream::Config {
                 name: nats::request_events_stream(shard),
                 subjects: vec![nats::request_events_subject(shard)],
@@ -161,7 +161,7 @@ impl World {
     /// Every batch in the streams.
     pub(crate) async fn batches(&self) -> Vec<pb::RequestEventBatch> {
         let mut batches = Vec::new();
-        for shard in 0..=nats::bulk_shard(SHARDS) {
+        for shard in nats::all_shards(SHARDS) {
             let mut stream = self.jetstream.get_stream(nats::request_events_stream(shard)).await.unwrap();
             let messages = stream.info().await.unwrap().state.messages;
             let consumer: PullConsumer = stream.create_consumer(Default::default()).await.unwrap();

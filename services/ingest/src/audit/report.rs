@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::ensure;
 use clap::Args;
+use proto::nats;
 use serde::Serialize;
 use serde_json::json;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -95,7 +96,7 @@ pub async fn run(config: &Config, asked: &Arguments) -> anyhow::Result<()> {
     let (mut lines, mut found, mut hours) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
     let now = OffsetDateTime::now_utc().unix_timestamp().div_euclid(HOUR_S) * HOUR_S;
     hours.extend((0..HOURS).map(|ago| now - ago * HOUR_S));
-    for shard in config.all_shards() {
+    for shard in nats::all_shards(config.shards) {
         let (held, findings) = look(&services.world, shard, &erased).await?;
         hours.extend(held.by_hour.keys());
         let counts = services.world.store.hours(Some(shard), &hours, false).await?;
