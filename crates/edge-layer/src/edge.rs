@@ -149,7 +149,7 @@ pub struct Status {
     pub feed: Feed,
     /// Where they come from now; `None` while nothing is heard of them.
     pub source: Option<Source>,
-    /// Why the spool cannot be written; `None` if it can.
+    /// Why the spool cannot be written, or why it has no room ahead; `None` if all is well.
     pub spool: Option<String>,
     /// Rate limits are counted together with all edges; else this edge counts alone.
     pub limits_shared: bool,
@@ -314,6 +314,8 @@ impl Edge {
 
         let (stop, spool) = (self.stop.clone(), self.spool.clone());
         self.tasks.spawn(async move { _ = stop.run_until_cancelled(spool.flush_for_ever()).await });
+        let (spool, stop) = (self.spool.clone(), self.stop.clone());
+        self.tasks.spawn(async move { _ = stop.run_until_cancelled(spool.keep_reserve_for_ever()).await });
 
         let are_commits_current = Arc::new(watch::Sender::new(false));
         let commits_current = are_commits_current.subscribe();

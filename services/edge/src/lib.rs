@@ -121,7 +121,7 @@ fn say(status: &Status, needs: &Needs) {
     }
     match &status.spool {
         None => needs.spool.up(),
-        Some(reason) => needs.spool.down(format!("cannot be written, events are lost: {reason}")),
+        Some(reason) => needs.spool.down(reason),
     }
     let limits = if status.limits_shared { "shared" } else { "local" };
     tracing::info!(nats = status.nats, feed = ?status.feed, feed.source = source, spool = status.spool.as_deref().unwrap_or("ok"), limits, "status");

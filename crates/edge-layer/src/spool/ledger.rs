@@ -25,6 +25,8 @@ pub(crate) struct Ledger {
     segments: BTreeMap<u64, Content>,
     /// Calls that are running, each with its newest `Opened` record.
     open: Calls<Place>,
+    /// Bytes of those records.
+    open_bytes: u64,
     streams: BTreeMap<StreamId, Stream>,
     bytes: u64,
 }
@@ -52,7 +54,7 @@ struct Stream {
 /// What may be done with the oldest segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Oldest {
-    /// Something in it is still needed, or there is but one.
+    /// Something in it is still needed, or there is but one, or most of the spool is calls that run.
     Keep,
     /// Remove it, once these running calls are written again elsewhere.
     Free(u64, Vec<(CallId, Place)>),
@@ -74,6 +76,7 @@ impl Ledger {
     /// A call has its record at `place`; an earlier one of the same call no longer counts.
     pub(crate) fn opened(&mut self, call: CallId, place: Place) {
         self.forget(call);
+        self.open_bytes += place.length as u64;
         self.open.insert(call, place);
         self.segments.entry(place.segment).or_default().open += 1;
     }
@@ -81,6 +84,7 @@ impl Ledger {
     /// The call is no longer running.
     pub(crate) fn forget(&mut self, call: CallId) -> Option<Place> {
         let place = self.open.remove(&call)?;
+        self.open_bytes -= place.length as u64;
         if let Some(content) = self.segments.get_mut(&place.segment) {
             content.open -= 1;
         }
@@ -166,13 +170,19 @@ impl Ledger {
             return Oldest::Keep;
         };
         let needless = content.needs.iter().all(|(id, needs)| self.is_covered(*id, needs));
-        if needless { Oldest::Free(*number, self.running_in(*number)) } else { Oldest::Keep }
+        if needless && (content.open == 0 || self.is_roomy()) {
+            Oldest::Free(*number, self.running_in(*number))
+        } else {
+            Oldest::Keep
+        }
     }
 
-    /// The oldest of several segments with all that is needed of it: what is not committed, and what runs.
+    /// The oldest of several segments with all that is needed of it: what is not committed, and what runs. `None` as well
+    /// if most of the spool is calls that run.
     #[expect(clippy::type_complexity, reason = "used once, taken apart at once")]
     pub(crate) fn overflow(&self) -> Option<(u64, Vec<(StreamId, Intervals)>, Vec<(CallId, Place)>)> {
-        let (number, content) = self.segments.first_key_value().filter(|_| self.segments.len() > 1)?;
+        let several = self.segments.len() > 1 && self.is_roomy();
+        let (number, content) = self.segments.first_key_value().filter(|_| several)?;
         let lost = content.needs.iter().map(|(id, needs)| {
             (
                 *id,
@@ -182,6 +192,12 @@ impl Ledger {
             )
         });
         Some((*number, lost.filter(|(_, seqs)| seqs.first().is_some()).collect(), self.running_in(*number)))
+    }
+
+    /// Whether there is more to be freed than what running calls take. Else their records would be written again and
+    /// again, and nothing gained.
+    fn is_roomy(&self) -> bool {
+        self.bytes > 2 * self.open_bytes
     }
 
     /// Removes a segment, and with it each older start of which nothing is left.

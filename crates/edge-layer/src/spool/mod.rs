@@ -9,9 +9,12 @@ mod calls;
 mod folder;
 pub(crate) mod intervals;
 mod ledger;
+#[cfg(test)]
+mod model;
 mod reader;
 pub(crate) mod record;
 mod recovery;
+mod reserve;
 pub(crate) mod segment;
 mod store;
 #[cfg(test)]
@@ -22,7 +25,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -35,6 +38,7 @@ use tokio::sync::Notify;
 use self::{
     intervals::Intervals,
     record::{CallId, StreamId},
+    reserve::Reserve,
     store::Store,
 };
 pub(crate) use self::{
@@ -132,7 +136,7 @@ pub(crate) struct Stats {
     pub(crate) lost_events: u64,
     /// Writes that failed.
     pub(crate) write_errors: u64,
-    /// Why the last write failed; `None` if it worked.
+    /// Why the last write failed, or there is no room ahead; `None` if all is well.
     pub(crate) failing: Option<String>,
 }
 
@@ -144,6 +148,7 @@ pub(crate) struct Spool {
     path: PathBuf,
     next_ordinal: AtomicU64,
     store: Mutex<Store>,
+    reserve: Arc<Reserve>,
     /// Told at each end of a call.
     arrived: Notify,
     /// Told when something begins to wait for being written.
@@ -160,12 +165,15 @@ impl Spool {
         let (edge_id, boot_epoch) = (folder.edge_id, folder.boot_epoch);
         let store = recovery::recover(folder, limits)
             .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        let reserve = store.reserve.clone();
+        reserve.top_up();
         Ok(Self {
             edge_id,
             boot_epoch,
             path: path.to_owned(),
             next_ordinal: AtomicU64::new(0),
             store: Mutex::new(store),
+            reserve,
             arrived: Notify::new(),
             waits: Notify::new(),
         })
@@ -216,6 +224,11 @@ impl Spool {
         }
     }
 
+    /// Keeps room on the disk for the calls to come.
+    pub(crate) async fn keep_reserve_for_ever(&self) {
+        self.reserve.keep_for_ever().await;
+    }
+
     /// Writes down everything.
     pub(crate) fn flush(&self) {
         self.store().flush();
@@ -224,7 +237,10 @@ impl Spool {
     /// ClickHouse has these events for good: frees what is no longer needed.
     pub(crate) fn commit(&self, stream: StreamId, committed: &Intervals) {
         let needless = self.store().commit(stream, committed);
-        needless.into_iter().for_each(|number| segment::remove(&self.path, number));
+        needless.iter().for_each(|number| segment::remove(&self.path, *number));
+        if !needless.is_empty() {
+            self.reserve.freed();
+        }
     }
 
     /// The stream has acknowledged these events, or that they are lost.
@@ -259,7 +275,8 @@ impl Spool {
 
     /// Figures for metrics and readiness.
     pub(crate) fn stats(&self) -> Stats {
-        self.store().stats()
+        let stats = self.store().stats();
+        Stats { failing: stats.failing.or_else(|| self.reserve.short()), ..stats }
     }
 
     /// The readable segments, each with its length, and what of them need not be sent.

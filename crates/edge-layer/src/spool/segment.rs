@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::reserve::Reserve;
+
 /// The newest segment, open for appending.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -20,9 +22,13 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Makes a new one, which must not exist.
-    pub(crate) fn create(folder: &Path, number: u64) -> io::Result<Self> {
-        let file = File::options().create_new(true).write(true).read(true).open(path(folder, number))?;
+    /// Makes a new one, which must not exist: in the room that is kept ahead, or else where there is some.
+    pub(crate) fn create(folder: &Path, number: u64, reserve: &Reserve) -> io::Result<Self> {
+        let path = path(folder, number);
+        let file = match reserve.take(&path) {
+            Some(file) => file,
+            None => File::options().create_new(true).write(true).read(true).open(path)?,
+        };
         Ok(Self { number, bytes: 0, is_broken: false, file })
     }
 

@@ -1,7 +1,7 @@
 //! What stands under the spool's lock: the newest segment, the account of all, and the order of writes. A write
 //! that fails costs its event, by number, and never more.
 
-use std::{collections::BTreeMap, io, mem, ops::Range};
+use std::{collections::BTreeMap, io, mem, ops::Range, sync::Arc};
 
 use time::OffsetDateTime;
 
@@ -12,6 +12,7 @@ use super::{
     intervals::Intervals,
     ledger::{Ledger, Oldest, Place},
     record::{CallId, Closed, Record, StreamId},
+    reserve::Reserve,
     segment::{self, Segment},
 };
 
@@ -54,6 +55,7 @@ impl Waiting {
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) ledger: Ledger,
+    pub(crate) reserve: Arc<Reserve>,
     folder: Folder,
     limits: Limits,
     /// `None` after a write that could not be undone; the next one begins a new segment.
@@ -77,6 +79,7 @@ impl Store {
     pub(crate) fn new(folder: Folder, limits: Limits, ledger: Ledger, next_segment: u64) -> Self {
         Self {
             ledger,
+            reserve: Arc::new(Reserve::new(&folder.path, limits)),
             folder,
             limits,
             current: None,
@@ -343,7 +346,8 @@ impl Store {
             Err(error) => {
                 self.stats.write_errors += 1;
                 self.current.take_if(|current| current.is_broken);
-                if self.stats.failing.replace(error.to_string()).is_none() {
+                let failing = format!("cannot be written, events are lost: {error}");
+                if self.stats.failing.replace(failing).is_none() {
                     tracing::error!(%error, "the spool cannot be written: calls are answered, their events are lost");
                 }
             }
@@ -360,7 +364,7 @@ impl Store {
             None => {
                 let number = self.next_segment;
                 self.next_segment += 1;
-                let fresh = Segment::create(&self.folder.path, number)?;
+                let fresh = Segment::create(&self.folder.path, number, &self.reserve)?;
                 self.ledger.begin(number);
                 self.current.insert(fresh)
             }
