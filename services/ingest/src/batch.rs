@@ -1,10 +1,7 @@
 //! What was read from a shard's stream and is not written yet: bounded, without what is closed already, ready to
 //! be one insert. Pure: time is an argument.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use bytes::Bytes;
 use time::OffsetDateTime;
@@ -16,6 +13,7 @@ use crate::{
     event::{self, Event},
     gaps::{self, Gap},
     letter,
+    pace::Pace,
     record::Closed,
     rows::{Caller, Number, Rows},
     time_rule,
@@ -23,17 +21,14 @@ use crate::{
 
 /// Most rows that the workers of a process hold together; with [`TEXT_BYTES`] for each it bounds their memory.
 const ROWS_HELD_MAX: usize = 9 << 16;
+/// The share of the bulk shard, against that of another.
+const BULK_SHARE: usize = 4;
 /// Most rows of an insert, but for the last message's. Larger ones cost the server hardly less for each row.
 const ROWS_MAX: usize = 200_000;
 /// What the texts of a row may take, all rows of a batch together.
 const TEXT_BYTES: usize = 64;
 /// Most bytes of messages that are kept for the dead letters, but for the last one's.
 const LETTER_BYTES_MAX: usize = 4 << 20;
-/// Inserts of a shard start at least this far apart unless they are full, so that parts stay few; the first event
-/// after a pause waits for nothing.
-const PACE: Duration = Duration::from_millis(300);
-/// The same for the bulk shard, which is to leave the server to the others.
-const BULK_PACE: Duration = Duration::from_secs(1);
 
 /// A message as it came from the stream.
 #[derive(Debug, Clone)]
@@ -96,6 +91,8 @@ pub struct Batch {
     pub touched: BTreeSet<(String, u32)>,
     /// The last message in it.
     pub last_sequence: u64,
+    /// When the broker took that one.
+    pub published_at: Option<OffsetDateTime>,
     /// Where its events go.
     pub fates: Fates,
     /// Newly closed sequences that become no rows.
@@ -116,15 +113,15 @@ pub struct Buffer {
     /// Empty, with the memory that an earlier batch took.
     spare: Rows,
     rows_max: usize,
-    pace: Duration,
-    paced_until: Option<Instant>,
+    pace: Pace,
 }
 
 /// Most rows of a batch where a process works on so many shards and the bulk shard: each fills one batch while it writes
 /// another.
 #[must_use]
 pub fn rows_max(shards: u16) -> usize {
-    (ROWS_HELD_MAX / 2 / (usize::from(shards) + 1)).min(ROWS_MAX)
+    let shares = usize::from(shards) * BULK_SHARE + 1;
+    (ROWS_HELD_MAX / 2 * BULK_SHARE / shares).min(ROWS_MAX)
 }
 
 impl Buffer {
@@ -132,13 +129,13 @@ impl Buffer {
     #[must_use]
     pub fn new(shard: u16, closed: Closed, rows_max: usize) -> Self {
         let (erased, batch, spare) = (Erased::default(), Batch::default(), Rows::default());
-        Self { shard, closed, erased, batch, spare, rows_max, pace: PACE, paced_until: None }
+        Self { shard, closed, erased, batch, spare, rows_max, pace: Pace::default() }
     }
 
     /// One of the bulk shard.
     #[must_use]
     pub fn of_bulk(self) -> Self {
-        Self { pace: BULK_PACE, ..self }
+        Self { pace: Pace::of_bulk(), rows_max: self.rows_max / BULK_SHARE, ..self }
     }
 
     /// From now on drops what is erased, also of what it holds already. Dropped sequences are closed like others:
@@ -163,6 +160,7 @@ impl Buffer {
     pub fn push(&mut self, message: Message, now: Instant) {
         self.batch.first_at.get_or_insert(now);
         self.batch.last_sequence = message.sequence;
+        self.batch.published_at = Some(message.published_at);
         self.batch.messages += 1;
         match decode::decode(message.payload.clone(), self.shard) {
             Ok(decoded) => self.take(&message, decoded),
@@ -180,7 +178,7 @@ impl Buffer {
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let first_at = self.batch.first_at?;
-        Some(self.paced_until.filter(|_| !self.is_full()).map_or(first_at, |until| until.max(first_at)))
+        Some(self.pace.due(first_at, self.is_full()))
     }
 
     /// Whether nothing more should be pushed.
@@ -201,7 +199,7 @@ impl Buffer {
     /// The batch, and what is closed once it is written.
     #[must_use]
     pub fn drain(&mut self, now: Instant) -> (Batch, Closed) {
-        self.paced_until = Some(now + self.pace);
+        self.pace.starts(now);
         self.drop_erased_letters();
         self.batch.gaps = gaps::settled(std::mem::take(&mut self.batch.gaps), &self.erased);
         let next = Batch { rows: std::mem::take(&mut self.spare), ..Batch::default() };
@@ -209,9 +207,15 @@ impl Buffer {
     }
 
     /// Takes back the rows of a batch that was written, for their memory: to get it anew costs more than to fill it.
-    pub fn reuse(&mut self, mut rows: Rows) {
+    fn reuse(&mut self, mut rows: Rows) {
         rows.clear();
         self.spare = rows;
+    }
+
+    /// The batch that was drained at `started` is written; the broker took its last message so long ago as `late` says.
+    pub fn written(&mut self, rows: Rows, started: Instant, now: Instant, late: time::Duration) {
+        self.reuse(rows);
+        self.pace.ended(started, now, late);
     }
 
     fn drop_erased_letters(&mut self) {
@@ -425,24 +429,19 @@ mod tests {
     }
 
     #[test]
-    fn the_first_after_a_pause_is_due_at_once_and_a_full_one_too() {
+    fn a_full_batch_is_due_at_once() {
         let mut buffer = Buffer::new(example::SHARD, Closed::default(), 50_000);
         let start = Instant::now();
         assert_eq!(buffer.due(), None);
         buffer.push(message(1, &example::batch("edge_a", 1, 1)), start);
         assert_eq!(buffer.due(), Some(start));
         let _ = buffer.drain(start);
-        let soon = start + PACE / 4;
-        buffer.push(message(2, &example::batch("edge_a", 2, 1)), soon);
-        assert_eq!(buffer.due(), Some(start + PACE));
         for i in 0..50 {
-            buffer.push(message(3 + i, &example::batch("edge_a", 3 + 1_000 * i, 1_000)), soon);
+            assert!(!buffer.is_full() && buffer.due().is_none_or(|due| due > start));
+            buffer.push(message(2 + i, &example::batch("edge_a", 3 + 1_000 * i, 1_000)), start);
         }
         assert!(buffer.is_full());
-        assert_eq!(buffer.due(), Some(soon));
-        let _ = buffer.drain(soon);
-        buffer.push(message(99, &example::batch("edge_b", 1, 1)), soon + PACE * 2);
-        assert_eq!(buffer.due(), Some(soon + PACE * 2));
+        assert_eq!(buffer.due(), Some(start));
     }
 
     proptest! {

@@ -14,7 +14,7 @@ use crate::{
 /// How long the first one waits for those of other shards, which were paced by the same insert before.
 const GATHER: Duration = Duration::from_millis(10);
 /// From so many rows on nothing more is put together: larger inserts cost the server hardly less for each.
-const ROWS_MAX: usize = 140_000;
+const ROWS_MAX: usize = 130_000;
 /// Most shards of an insert, so that its query id stays readable.
 const SHARDS_MAX: usize = 64;
 /// Inserts at a time: the server reads one while it writes the other.

@@ -32,6 +32,7 @@ pub mod letter;
 pub mod letters;
 pub mod metrics;
 pub mod native;
+mod pace;
 pub mod rebuild;
 pub mod record;
 pub mod restore;

@@ -12,6 +12,8 @@ use crate::{erasures::Erased, event::Event};
 /// Distinct texts of a column, edges and boots that one batch may have, but for those of its last message; their
 /// numbers take two bytes.
 const DISTINCT_MAX: usize = 60_000;
+/// Rows that there is room for at first.
+const ROOM_LEAST: usize = 1_000;
 
 /// Who calls: a key of a workspace with one of its secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,6 +82,9 @@ impl Rows {
 
     /// Adds a row of `caller`; `event.occurred_at_ns` is the time to count it under.
     pub(crate) fn push(&mut self, caller: u32, event: &Event<'_>, clock_skewed: bool, number: Number<'_>) {
+        if self.caller.len() == self.caller.capacity() {
+            self.grow();
+        }
         let Number { edge_id, boot_epoch, edge_seq } = number;
         let source = self.sources.number(
             &(edge_id, boot_epoch),
@@ -117,6 +122,32 @@ impl Rows {
         self.unknown_fields.push(self.caller.len() - 1, event.unknown_fields);
     }
 
+    /// Makes room for a quarter more, since twice as much, as a vector would take, stays unused for the most part.
+    fn grow(&mut self) {
+        let more = (self.caller.len() / 4).max(ROOM_LEAST);
+        self.caller.reserve_exact(more);
+        self.source.reserve_exact(more);
+        self.edge_seq.reserve_exact(more);
+        self.request_id.reserve_exact(more);
+        self.occurred_at_ms.reserve_exact(more);
+        self.clock_skewed.reserve_exact(more);
+        self.interrupted.reserve_exact(more);
+        self.status_code.reserve_exact(more);
+        self.origin.reserve_exact(more);
+        self.limit_window_s.reserve_exact(more);
+        self.limit_remaining.reserve_exact(more);
+        self.latency_us.reserve_exact(more);
+        self.request_bytes.reserve_exact(more);
+        self.response_bytes.reserve_exact(more);
+        self.client_ip.reserve_exact(more);
+        for texts in [&mut self.client_request_id, &mut self.path, &mut self.resource_id] {
+            texts.lengths.reserve_exact(more);
+        }
+        for dictionary in self.dictionaries_mut() {
+            dictionary.numbers.reserve_exact(more);
+        }
+    }
+
     /// Takes all rows out; the memory stays for the next ones.
     pub(crate) fn clear(&mut self) {
         self.callers.clear();
@@ -145,10 +176,7 @@ impl Rows {
             texts.bytes.clear();
             texts.lengths.clear();
         }
-        let few = [&mut self.method, &mut self.route, &mut self.denial];
-        for dictionary in
-            few.into_iter().chain([&mut self.limit_name, &mut self.user_agent, &mut self.region])
-        {
+        for dictionary in self.dictionaries_mut() {
             dictionary.texts.clear();
             dictionary.numbers.clear();
             dictionary.bytes = 0;
@@ -182,6 +210,11 @@ impl Rows {
 
     fn dictionaries(&self) -> [&Dictionary; 6] {
         [&self.method, &self.route, &self.denial, &self.limit_name, &self.user_agent, &self.region]
+    }
+
+    fn dictionaries_mut(&mut self) -> [&mut Dictionary; 6] {
+        let Self { method, route, denial, limit_name, user_agent, region, .. } = self;
+        [method, route, denial, limit_name, user_agent, region]
     }
 
     /// Takes back the rows that are erased, and says which.
@@ -304,7 +337,7 @@ impl Dictionary {
         let bytes = &mut self.bytes;
         let number = self.texts.number(
             &text,
-            |known| **known == *text,
+            |known| is_same(known, text),
             || {
                 *bytes += text.len();
                 text.into()
@@ -312,6 +345,16 @@ impl Dictionary {
         );
         self.numbers.push(short(number));
     }
+}
+
+/// Whether two texts are the same, word by word: for texts so short a call costs more than that.
+fn is_same(known: &str, text: &str) -> bool {
+    let (known, text) = (known.as_bytes(), text.as_bytes());
+    let ((known_words, known_rest), (words, rest)) = (known.as_chunks::<8>(), text.as_chunks::<8>());
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    known.len() == text.len()
+        && known_words.iter().zip(words).all(|(known, new)| word(known) == word(new))
+        && known_rest.iter().zip(rest).all(|(known, new)| known == new)
 }
 
 /// A column of any texts, one after the other.

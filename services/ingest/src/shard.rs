@@ -232,7 +232,9 @@ impl<'a, W: World> Worker<'a, W> {
     /// Writes what was read, and meanwhile reads what comes next.
     async fn flush(&mut self) -> Result<(), Trouble> {
         let world = &self.services.world;
-        let (batch, closed) = self.buffer.drain(world.instant());
+        let started = world.instant();
+        let (batch, closed) = self.buffer.drain(started);
+        let published_at = batch.published_at.unwrap_or_else(|| world.now());
         if let Some(oldest) = batch.rows.oldest() {
             self.archive.inserting(oldest);
         }
@@ -240,7 +242,10 @@ impl<'a, W: World> Worker<'a, W> {
         loop {
             tokio::select! {
                 biased;
-                written = &mut writing => return written.map(|rows| self.buffer.reuse(rows)),
+                written = &mut writing => {
+                    let late = world.now() - published_at;
+                    return written.map(|rows| self.buffer.written(rows, started, world.instant(), late));
+                }
                 message = self.reader.next(), if !self.buffer.is_full() => match message {
                     Ok(message) => self.buffer.push(message, world.instant()),
                     // What is being written need not be found by a takeover.

@@ -79,18 +79,23 @@ pub fn too_large(
     unsigned: &[(u64, &'static str)],
     signed: &[(u64, &'static str)],
 ) -> Option<&'static str> {
-    let last = |wanted: u64| {
-        let numbers = fields(message).filter(|field| field.number == wanted);
-        numbers
-            .filter_map(|field| if let Value::Varint(value) = field.value { Some(value) } else { None })
-            .last()
-    };
-    let beyond_unsigned = |number| last(number).is_some_and(|value| u32::try_from(value).is_err());
-    // A negative one has all 64 bits.
-    let beyond_signed =
-        |number| last(number).is_some_and(|value| i32::try_from(value.cast_signed()).is_err());
-    let unsigned = unsigned.iter().find(|(number, _)| beyond_unsigned(*number));
-    unsigned.or_else(|| signed.iter().find(|(number, _)| beyond_signed(*number))).map(|(_, name)| *name)
+    let named = || unsigned.iter().chain(signed);
+    // A bit for each.
+    let mut beyond = 0_u64;
+    for Field { number, value, .. } in fields(message) {
+        if let Value::Varint(value) = value
+            && let Some(place) = named().position(|(named, _)| *named == number)
+        {
+            // A negative one has all 64 bits.
+            let fits = if place < unsigned.len() {
+                u32::try_from(value).is_ok()
+            } else {
+                i32::try_from(value.cast_signed()).is_ok()
+            };
+            beyond = beyond & !(1 << place) | u64::from(!fits) << place;
+        }
+    }
+    named().nth(beyond.trailing_zeros() as usize).map(|(_, name)| *name)
 }
 
 fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
