@@ -8,7 +8,7 @@ const PACE: Duration = Duration::from_millis(300);
 /// The same for the bulk shard, which is to leave the server to the others: full or not, it rests so many times as long as
 /// its last insert took, unless it is late.
 const BULK_PACE: Duration = Duration::from_secs(1);
-const BULK_REST: u32 = 7;
+const BULK_REST: u32 = 15;
 const BULK_LATE: time::Duration = time::Duration::seconds(30);
 
 /// The pace of one shard.
