@@ -13,7 +13,7 @@ use crate::spool::{
 
 /// Fewer than of the others: each opens folders.
 const ITERATIONS: usize = 200;
-const LIMITS: Limits = Limits { bytes_max: 1 << 30, segment_bytes_max: 1 << 20 };
+const LIMITS: Limits = Limits { bytes_max: 8 << 20, segment_bytes_max: 1 << 20 };
 const SEGMENTS_MAX: usize = 4;
 
 #[test]
