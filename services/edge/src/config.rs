@@ -55,8 +55,8 @@ pub struct Config {
     /// Number of shards, the same for every edge and ingest.
     #[arg(long, env = "KEYMETER_EDGE_SHARDS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub shards: u16,
-    /// Calls a second of a workspace that are counted at once; what is beyond is counted as well, when there is time,
-    /// so that one loud workspace delays nobody else's figures.
+    /// Calls a second of a workspace that are counted at once; what is beyond is counted as well, some 30 s later
+    /// if it goes on for long, so that one loud workspace delays nobody else's figures.
     #[arg(long, env = "KEYMETER_EDGE_WORKSPACE_CALLS_PER_S", default_value_t = edge_layer::quota::CALLS_PER_S, value_parser = clap::value_parser!(u32).range(1..))]
     pub workspace_calls_per_s: u32,
     /// Written into each event, for example eu-1.

@@ -21,7 +21,7 @@ use crate::{
 
 /// Most rows that the workers of a process hold together; with [`TEXT_BYTES`] for each it bounds their memory.
 const ROWS_HELD_MAX: usize = 9 << 16;
-/// The share of the bulk shard, against that of another.
+/// How many times as many rows as the bulk shard another one may hold.
 const BULK_SHARE: usize = 4;
 /// Most rows of an insert, but for the last message's. Larger ones cost the server hardly less for each row.
 const ROWS_MAX: usize = 200_000;

@@ -6,10 +6,7 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -34,7 +31,6 @@ pub(crate) struct Reserve {
     folder: PathBuf,
     segment_bytes: u64,
     spares_wanted: usize,
-    made: AtomicU64,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -42,6 +38,8 @@ pub(crate) struct Reserve {
 #[derive(Debug, Default)]
 struct State {
     spares: Vec<Spare>,
+    /// How many were begun, which names the next one.
+    begun: u64,
     /// Why there is less than wanted.
     short: Option<String>,
 }
@@ -60,7 +58,6 @@ impl Reserve {
             folder: folder.to_owned(),
             segment_bytes: limits.segment_bytes_max,
             spares_wanted: usize::try_from(spares).unwrap_or(1),
-            made: AtomicU64::new(0),
             state: Mutex::default(),
             changed: Notify::new(),
         };
@@ -138,7 +135,9 @@ impl Reserve {
     }
 
     fn next_path(&self) -> PathBuf {
-        self.folder.join(self.made.fetch_add(1, Relaxed).to_string()).with_extension(EXTENSION)
+        let mut state = self.state();
+        state.begun += 1;
+        self.folder.join(state.begun.to_string()).with_extension(EXTENSION)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
