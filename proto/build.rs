@@ -22,6 +22,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, [".", "third_party"])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    // Pieces of files are passed on, not copied.
+    tonic_prost_build::configure()
+        .bytes(".keymeter.usage.v1.ExportRequestsResponse.data")
+        .boxed(".keymeter.usage.v1.Condition.kind.match")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -103,8 +103,13 @@ pub const TABLE: &[Row] = &[
     row("keymeter.usage.v1.UsageService/GetSummary", EVERYONE, Services::With(S::UsageRead)),
     row("keymeter.usage.v1.UsageService/GetBreakdown", EVERYONE, Services::With(S::UsageRead)),
     row("keymeter.usage.v1.UsageService/GetTimeSeries", EVERYONE, Services::With(S::UsageRead)),
+    row("keymeter.usage.v1.UsageService/GetLatency", EVERYONE, Services::With(S::UsageRead)),
+    row("keymeter.usage.v1.UsageService/GetCallers", EVERYONE, Services::With(S::UsageRead)),
+    row("keymeter.usage.v1.UsageService/ListKeyUsage", EVERYONE, Services::With(S::UsageRead)),
     row("keymeter.usage.v1.UsageService/ListRequests", LOG_READERS, Services::With(S::LogsRead)),
     row("keymeter.usage.v1.UsageService/GetRequest", LOG_READERS, Services::With(S::LogsRead)),
+    row("keymeter.usage.v1.UsageService/TailRequests", LOG_READERS, Services::With(S::LogsRead)),
+    row("keymeter.usage.v1.UsageService/ExportRequests", LOG_READERS, Services::With(S::LogsRead)),
 ];
 
 const fn public(rpc: &'static str) -> Row {

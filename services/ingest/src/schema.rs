@@ -51,6 +51,7 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/0009_unknown_fields.sql"),
     },
     Migration { version: 10, name: "merges", sql: include_str!("../migrations/0010_merges.sql") },
+    Migration { version: 11, name: "for_queries", sql: include_str!("../migrations/0011_for_queries.sql") },
 ];
 
 impl Migration {

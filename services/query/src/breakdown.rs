@@ -1,12 +1,11 @@
 //! Totals by the values of one dimension, and what is left over.
 
-use domain::SecretId;
+use domain::{KeyId, SecretId};
 use proto::{status::invalid, usage as pb};
 use tonic::Status;
 
 use crate::{
-    call::Call, counts::Counts, filter::Filter, freshness::freshness, sql, sql::Dimension,
-    store::BreakdownRow,
+    call::Call, counts::Counts, filter::Filter, plan::Plan, sql, sql::Dimension, store::BreakdownRow,
 };
 
 const LIMIT_DEFAULT: u32 = 10;
@@ -15,12 +14,22 @@ const LIMIT_MAX: u32 = 1_000;
 /// Answers `GetBreakdown`.
 pub(crate) async fn breakdown(call: Call, request: pb::GetBreakdownRequest) -> Result<pb::Breakdown, Status> {
     let workspace_id = call.claims.workspace(&request.parent)?;
-    let filter = Filter::parse(request.filter)?;
-    let dimension = dimension(request.dimension)?;
+    let Filter { range, condition } = Filter::parse(request.filter)?;
+    let first = dimension("dimension", request.dimension)?;
+    let second = match request.second_dimension {
+        0 => None,
+        second => Some(dimension("second_dimension", second)?),
+    };
+    if second == Some(first) {
+        return Err(invalid("second_dimension", "must be another one than dimension"));
+    }
     let limit = limit(request.limit)?;
-    let freshness = freshness(&call, workspace_id, &filter.range).await?;
-    let statement = sql::breakdown(workspace_id, &filter, dimension, limit);
-    let rows = call.store.breakdown(statement, call.deadline).await?;
+    let horizon = call.horizon().await?;
+    let dimensions = [Some(first), second].into_iter().flatten().map(Dimension::detail);
+    let detail = dimensions.fold(condition.detail(), Ord::max);
+    let plan = Plan::new(&range, detail, &[], horizon.calls_from_ms(workspace_id, call.now));
+    let statement = sql::breakdown(workspace_id, &condition, &plan, (first, second), limit);
+    let rows = call.rows(workspace_id, statement).await?;
     let (listed, other): (Vec<_>, Vec<_>) = rows.into_iter().partition(BreakdownRow::is_listed);
     let other = other.first();
     Ok(pb::Breakdown {
@@ -30,14 +39,15 @@ pub(crate) async fn breakdown(call: Call, request: pb::GetBreakdownRequest) -> R
             .into_iter()
             .map(|row| pb::BreakdownRow {
                 counts: Some(row.counts().into()),
-                value: shown(dimension, row.name),
+                value: shown(first, row.name),
+                second_value: second.map_or_else(String::new, |second| shown(second, row.second_name)),
             })
             .collect(),
-        freshness: Some(freshness),
+        freshness: Some(call.freshness(&horizon, workspace_id, &range, &plan)),
     })
 }
 
-fn dimension(value: i32) -> Result<Dimension, Status> {
+fn dimension(field: &str, value: i32) -> Result<Dimension, Status> {
     match pb::Dimension::try_from(value) {
         Ok(pb::Dimension::Method) => Ok(Dimension::Method),
         Ok(pb::Dimension::StatusCode) => Ok(Dimension::StatusCode),
@@ -46,9 +56,17 @@ fn dimension(value: i32) -> Result<Dimension, Status> {
         Ok(pb::Dimension::Secret) => Ok(Dimension::Secret),
         Ok(pb::Dimension::Denial) => Ok(Dimension::Denial),
         Ok(pb::Dimension::ClientIp) => Ok(Dimension::ClientIp),
+        Ok(pb::Dimension::Key) => Ok(Dimension::Key),
+        Ok(pb::Dimension::Origin) => Ok(Dimension::Origin),
+        Ok(pb::Dimension::StatusClass) => Ok(Dimension::StatusClass),
+        Ok(pb::Dimension::Resource) => Ok(Dimension::Resource),
+        Ok(pb::Dimension::UserAgent) => Ok(Dimension::UserAgent),
+        Ok(pb::Dimension::Limit) => Ok(Dimension::Limit),
+        Ok(pb::Dimension::Region) => Ok(Dimension::Region),
         Ok(pb::Dimension::Unspecified) | Err(_) => {
-            let names = "METHOD, STATUS_CODE, ROUTE, OUTCOME, SECRET, DENIAL or CLIENT_IP";
-            Err(invalid("dimension", format!("must be {names}")))
+            let names = "METHOD, STATUS_CODE, STATUS_CLASS, ROUTE, OUTCOME, KEY, SECRET, ORIGIN, DENIAL, LIMIT, \
+                         CLIENT_IP, USER_AGENT, RESOURCE or REGION";
+            Err(invalid(field, format!("must be {names}")))
         }
     }
 }
@@ -57,6 +75,7 @@ fn dimension(value: i32) -> Result<Dimension, Status> {
 fn shown(dimension: Dimension, name: String) -> String {
     match (dimension, name.parse()) {
         (Dimension::Secret, Ok(uuid)) => SecretId::from_uuid(uuid).to_string(),
+        (Dimension::Key, Ok(uuid)) => KeyId::from_uuid(uuid).to_string(),
         _ => name,
     }
 }
@@ -80,8 +99,8 @@ mod tests {
         assert_eq!([limit(1_001), limit(i32::MAX)], [Some(1_000), Some(1_000)]);
         assert_eq!([limit(-1), limit(i32::MIN)], [None, None]);
         assert!(super::limit(-1).unwrap_err().message().starts_with("limit: "));
-        for bad in [-1, 0, 8] {
-            assert!(dimension(bad).unwrap_err().message().starts_with("dimension: "));
+        for bad in [-1, 0, 15] {
+            assert!(dimension("dimension", bad).unwrap_err().message().starts_with("dimension: "));
         }
     }
 }

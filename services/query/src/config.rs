@@ -31,6 +31,15 @@ pub struct Config {
     /// Queries that run at once; more wait for up to 5 s.
     #[arg(long, env = "KEYMETER_QUERY_QUERIES_MAX", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub queries_max: u16,
+    /// Queries of one workspace that run at once; more wait as well.
+    #[arg(long, env = "KEYMETER_QUERY_WORKSPACE_QUERIES_MAX", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub workspace_queries_max: u16,
+    /// Exports and tails of one workspace that are open at once; more are refused.
+    #[arg(long, env = "KEYMETER_QUERY_WORKSPACE_STREAMS_MAX", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub workspace_streams_max: u16,
+    /// Rows that one query may read at ClickHouse; 0 is no limit.
+    #[arg(long, env = "KEYMETER_QUERY_QUERY_ROWS_MAX", default_value_t = 2_000_000_000)]
+    pub query_rows_max: u64,
     /// Memory that one query may take at ClickHouse, in bytes.
     #[arg(long, env = "KEYMETER_QUERY_QUERY_BYTES_MAX", default_value_t = 2 << 30, value_parser = clap::value_parser!(u64).range(1 << 20..))]
     pub query_bytes_max: u64,
@@ -65,6 +74,9 @@ mod tests {
             ("--keys-url", "http://"),
             ("--grpc-addr", "localhost"),
             ("--queries-max", "0"),
+            ("--workspace-queries-max", "0"),
+            ("--workspace-streams-max", "many"),
+            ("--query-rows-max", "all"),
             ("--query-bytes-max", "1"),
         ] {
             let error = Config::try_parse_from(["query", flag, value]).unwrap_err().to_string();

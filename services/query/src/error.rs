@@ -19,6 +19,8 @@ pub(crate) enum StoreError {
     TimedOut,
     #[error("the query needs more memory than one may take")]
     OutOfMemory,
+    #[error("the query reads more rows than one may")]
+    TooManyRows,
     #[error("too many queries run")]
     Busy,
     #[error("ClickHouse refused the query: {0}")]
@@ -37,6 +39,8 @@ impl StoreError {
             Some(60 | 81) => Self::NoSchema,
             // TIMEOUT_EXCEEDED, TOO_SLOW
             Some(159 | 160) => Self::TimedOut,
+            // TOO_MANY_ROWS
+            Some(158) => Self::TooManyRows,
             // MEMORY_LIMIT_EXCEEDED
             Some(241) => Self::OutOfMemory,
             // TOO_MANY_SIMULTANEOUS_QUERIES
@@ -66,10 +70,15 @@ impl From<StoreError> for Status {
                 "QUERY_MEMORY",
                 "the query needs more memory than one may take; narrow its range or filter",
             ),
+            StoreError::TooManyRows => status::error(
+                Code::ResourceExhausted,
+                "QUERY_ROWS",
+                "the query reads more rows than one may; narrow its range or filter",
+            ),
             StoreError::Busy => status::error(
                 Code::ResourceExhausted,
                 "TOO_MANY_QUERIES",
-                "too many queries run at once; try again",
+                "too many queries of this workspace or of all run at once; try again",
             ),
             StoreError::Failed(_) => status::internal(),
         }
@@ -95,6 +104,7 @@ mod tests {
     #[case::database("Code: 81. DB::Exception: Database keymeter does not exist", Code::Unavailable)]
     #[case::time("Code: 159. DB::Exception: Timeout exceeded", Code::DeadlineExceeded)]
     #[case::slow("Code: 160. DB::Exception: …", Code::DeadlineExceeded)]
+    #[case::rows("Code: 158. DB::Exception: Limit for rows exceeded", Code::ResourceExhausted)]
     #[case::memory("Code: 241. DB::Exception: (total) memory limit exceeded", Code::ResourceExhausted)]
     #[case::crowd("Code: 202. DB::Exception: Too many simultaneous queries", Code::ResourceExhausted)]
     #[case::stop("Code: 394. DB::Exception: Query was cancelled", Code::Unavailable)]

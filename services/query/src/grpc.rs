@@ -1,33 +1,49 @@
 //! The gRPC face: gives each call its deadline, hands it to its use case, counts the answer. Who calls was
 //! checked by the gate before it.
 
+use std::sync::Arc;
+
 use access::Claims;
 use proto::{
     status,
     usage::{self as pb, usage_service_server::UsageService},
 };
-use tokio::time::Instant;
+use time::OffsetDateTime;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use crate::{
     breakdown,
-    call::{self, Call},
-    log,
+    call::{self, Call, Cost},
+    callers,
+    export::Export,
+    key_usage, latency, log,
     metrics::Metrics,
     series,
     store::Store,
     summary,
+    tail::Tail,
+    turns::Turns,
 };
+
+/// Streams that are open at once, of all workspaces.
+const STREAMS_MAX: usize = 256;
+/// Answers of a stream that wait for the caller; then ClickHouse waits.
+const ANSWERS_MAX: usize = 4;
 
 /// `keymeter.usage.v1.UsageService`.
 pub(crate) struct Usage {
     store: Store,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
+    streams: Turns,
 }
 
+type Answers<A> = mpsc::Sender<Result<A, Status>>;
+
 impl Usage {
-    pub(crate) const fn new(store: Store, metrics: Metrics) -> Self {
-        Self { store, metrics }
+    pub(crate) fn new(store: Store, metrics: Metrics, workspace_streams_max: usize) -> Self {
+        Self { store, metrics: Arc::new(metrics), streams: Turns::new(STREAMS_MAX, workspace_streams_max) }
     }
 
     async fn answer<Q, A, F>(
@@ -41,25 +57,81 @@ impl Usage {
     {
         let arrived = Instant::now();
         let _running = self.metrics.running();
-        let answer = match request.extensions_mut().remove::<Claims>() {
-            Some(claims) => {
-                let deadline = arrived + call::time_allowed(request.metadata());
-                let call = Call { claims, store: self.store.clone(), deadline };
-                use_case(call, request.into_inner()).await
-            }
-            None => {
-                tracing::error!(rpc, "a call came past the gate");
-                Err(status::internal())
-            }
+        let answer = match self.call(rpc, &mut request, arrived, call::CALL_MAX) {
+            Ok(call) => use_case(call, request.into_inner()).await,
+            Err(status) => Err(status),
         };
         let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
         self.metrics.answered(rpc, code, arrived.elapsed());
         answer.map(Response::new)
     }
+
+    /// Checks a question, then answers it piece by piece, beside the call.
+    async fn stream<Q, A, T, F>(
+        &self,
+        rpc: &'static str,
+        mut request: Request<Q>,
+        check: impl FnOnce(&Call, Q) -> Result<T, Status>,
+        run: impl FnOnce(T, Call, Answers<A>) -> F + Send + 'static,
+    ) -> Result<Response<ReceiverStream<Result<A, Status>>>, Status>
+    where
+        T: Send + 'static,
+        A: Send + 'static,
+        F: Future<Output = Result<(), Status>> + Send,
+    {
+        let arrived = Instant::now();
+        let call = self.call(rpc, &mut request, arrived, call::STREAM_MAX)?;
+        let workspace_id = call.claims.workspace_id;
+        let checked = check(&call, request.into_inner()).inspect_err(|status| {
+            self.metrics.answered(rpc, status.code(), arrived.elapsed());
+        })?;
+        let Some(turn) = self.streams.take(workspace_id, arrived).await else {
+            self.metrics.answered(rpc, Code::ResourceExhausted, arrived.elapsed());
+            let why =
+                "too many exports and tails of this workspace or of all are open; end one and try again";
+            return Err(status::error(Code::ResourceExhausted, "TOO_MANY_STREAMS", why));
+        };
+        let metrics = self.metrics.clone();
+        let (sender, receiver) = mpsc::channel(ANSWERS_MAX);
+        tokio::spawn(async move {
+            let _running = metrics.running();
+            let _turn = turn;
+            let ended = tokio::select! {
+                ended = run(checked, call, sender.clone()) => ended,
+                () = sender.closed() => Err(Status::cancelled("the caller has gone")),
+            };
+            let code = ended.as_ref().map_or_else(Status::code, |()| Code::Ok);
+            metrics.answered(rpc, code, arrived.elapsed());
+            if let Err(status) = ended {
+                // Who has gone needs no answer.
+                let _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    fn call<Q>(
+        &self,
+        rpc: &'static str,
+        request: &mut Request<Q>,
+        arrived: Instant,
+        most: std::time::Duration,
+    ) -> Result<Call, Status> {
+        let Some(claims) = request.extensions_mut().remove::<Claims>() else {
+            tracing::error!(rpc, "a call came past the gate");
+            return Err(status::internal());
+        };
+        let deadline = arrived + call::time_allowed(request.metadata(), most);
+        let now = OffsetDateTime::now_utc();
+        Ok(Call { claims, store: self.store.clone(), deadline, now, arrived, cost: Cost::default() })
+    }
 }
 
 #[tonic::async_trait]
 impl UsageService for Usage {
+    type TailRequestsStream = ReceiverStream<Result<pb::TailRequestsResponse, Status>>;
+    type ExportRequestsStream = ReceiverStream<Result<pb::ExportRequestsResponse, Status>>;
+
     async fn get_summary(
         &self,
         request: Request<pb::GetSummaryRequest>,
@@ -93,5 +165,40 @@ impl UsageService for Usage {
         request: Request<pb::GetRequestRequest>,
     ) -> Result<Response<pb::Request>, Status> {
         self.answer("GetRequest", request, log::get).await
+    }
+
+    async fn get_latency(
+        &self,
+        request: Request<pb::GetLatencyRequest>,
+    ) -> Result<Response<pb::Latency>, Status> {
+        self.answer("GetLatency", request, latency::latency).await
+    }
+
+    async fn get_callers(
+        &self,
+        request: Request<pb::GetCallersRequest>,
+    ) -> Result<Response<pb::Callers>, Status> {
+        self.answer("GetCallers", request, callers::callers).await
+    }
+
+    async fn list_key_usage(
+        &self,
+        request: Request<pb::ListKeyUsageRequest>,
+    ) -> Result<Response<pb::ListKeyUsageResponse>, Status> {
+        self.answer("ListKeyUsage", request, key_usage::key_usage).await
+    }
+
+    async fn tail_requests(
+        &self,
+        request: Request<pb::TailRequestsRequest>,
+    ) -> Result<Response<Self::TailRequestsStream>, Status> {
+        self.stream("TailRequests", request, Tail::new, Tail::run).await
+    }
+
+    async fn export_requests(
+        &self,
+        request: Request<pb::ExportRequestsRequest>,
+    ) -> Result<Response<Self::ExportRequestsStream>, Status> {
+        self.stream("ExportRequests", request, Export::new, Export::run).await
     }
 }

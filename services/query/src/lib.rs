@@ -2,14 +2,20 @@
 //!
 //! Never writes, and never answers a caller about another workspace than its access token's.
 
+mod bars;
 mod breakdown;
 mod call;
+mod callers;
+mod condition;
 mod config;
 mod counts;
 mod error;
+mod export;
 mod filter;
-mod freshness;
 mod grpc;
+mod horizon;
+mod key_usage;
+mod latency;
 mod log;
 mod metrics;
 mod page_token;
@@ -18,6 +24,9 @@ mod series;
 mod sql;
 mod store;
 mod summary;
+mod tail;
+mod turns;
+mod windows;
 
 use std::{sync::Mutex, time::Duration};
 
@@ -60,7 +69,7 @@ pub async fn run(
         report_to(health.need("signing keys")),
     ));
     let watching = tokio::spawn(store.clone().watch(health.need("clickhouse"), shutdown.clone()));
-    let usage = Usage::new(store, Metrics::new());
+    let usage = Usage::new(store, Metrics::new(), config.workspace_streams_max.into());
     let routes = Routes::new(UsageServiceServer::new(usage));
     let served =
         grpc_server::serve(listener, routes, verifier, proto::DESCRIPTORS, health, &[SERVICE_NAME], shutdown)

@@ -1,6 +1,6 @@
 //! The request log: pages of it, newest first, and one call by its id.
 
-use domain::{Id, KeyId, Outcome, RequestId, SecretId, WorkspaceId};
+use domain::{Id, KeyId, Outcome, RequestId, SecretId, TimeRange, WorkspaceId};
 use proto::{resource, status, status::invalid, timestamp, usage as pb};
 use time::OffsetDateTime;
 use tonic::Status;
@@ -8,17 +8,20 @@ use tonic::Status;
 use crate::{
     call::Call,
     filter::Filter,
-    freshness::freshness,
-    page_token::{self, Question},
-    plan, sql,
-    sql::Position,
+    page_token::{self, Page, Question},
+    plan::{Plan, Span},
+    sql,
+    sql::{Direction, Position},
     store::CallRow,
+    windows::Search,
 };
 
 const PAGE_SIZE_DEFAULT: u32 = 50;
 const PAGE_SIZE_MAX: u32 = 1_000;
 /// How far a call's time may be from the time in its id: an edge's clock may be off.
 const NEAR_MS: i64 = 24 * 60 * 60 * 1000;
+/// All times that ClickHouse can hold: 1900 to 2299.
+const ALWAYS: Span = Span { from_ms: -2_208_988_800_000, to_ms: 10_413_791_999_999 };
 
 /// Answers `ListRequests`.
 pub(crate) async fn list(
@@ -26,26 +29,44 @@ pub(crate) async fn list(
     request: pb::ListRequestsRequest,
 ) -> Result<pb::ListRequestsResponse, Status> {
     let workspace_id = call.claims.workspace(&request.parent)?;
-    let question = Question::of(&request.parent, request.filter.as_ref());
-    let filter = Filter::parse(request.filter)?;
+    let question = Question::of(&request.parent, request.filter.as_ref(), request.order);
+    let Filter { range, condition } = Filter::parse(request.filter)?;
+    let order = order(request.order)?;
     let page_size = page_size(request.page_size)?;
-    let position = page_token::read(&request.page_token, question)?;
-    let range = plan::rows(&filter.range);
-    if position.is_some_and(|position| !(range.from_ms..range.to_ms).contains(&position.occurred_at_ms)) {
-        return Err(invalid("page_token", "is not a next_page_token of this service"));
+    let page = page_token::read(&request.page_token, question)?;
+    if page.is_some_and(|page| !Span::of(&range).contains(page.position.occurred_at_ms)) {
+        return Err(invalid("page_token", "is not a page token of this service"));
     }
-    let freshness = freshness(&call, workspace_id, &filter.range).await?;
-    // One more than asked for tells whether there is a next page.
-    let statement = sql::page(workspace_id, &filter, position, page_size + 1);
-    let mut rows = call.store.calls(statement, call.deadline).await?;
-    let more = rows.len() > page_size as usize;
-    rows.truncate(page_size as usize);
-    let next_page_token = match rows.last() {
-        Some(last) if more => page_token::write(position_of(last), question),
-        _ => String::new(),
+    let is_backward = page.is_some_and(|page| page.is_backward);
+    let horizon = call.horizon().await?;
+    let plan = Plan::of_calls(&range, horizon.calls_from_ms(workspace_id, call.now));
+    let search = Search {
+        workspace_id,
+        condition: &condition,
+        span: plan.live(),
+        position: page.map(|page| page.position),
+        direction: if is_backward { order.opposite() } else { order },
     };
-    let requests = rows.into_iter().map(|row| to_wire(workspace_id, row)).collect::<Result<_, _>>()?;
-    Ok(pb::ListRequestsResponse { requests, next_page_token, freshness: Some(freshness) })
+    // One more than asked for tells whether there is another page.
+    let mut rows = search.find(&call, page_size as usize + 1).await?;
+    let has_more = rows.len() > page_size as usize;
+    rows.truncate(page_size as usize);
+    if is_backward {
+        rows.reverse();
+    }
+    let token = |row: Option<&CallRow>, is_backward| {
+        row.map_or_else(String::new, |row| {
+            page_token::write(Page { position: position_of(row), is_backward }, question)
+        })
+    };
+    // Where the page was come from, there is another one; and before a first page more may come.
+    let (has_next, has_previous) = if is_backward { (true, has_more) } else { (has_more, true) };
+    Ok(pb::ListRequestsResponse {
+        next_page_token: token(rows.last().filter(|_| has_next), false),
+        previous_page_token: token(rows.first().filter(|_| has_previous), true),
+        requests: rows.into_iter().map(|row| to_wire(workspace_id, row)).collect::<Result<_, _>>()?,
+        freshness: Some(call.freshness(&horizon, workspace_id, &range, &plan)),
+    })
 }
 
 /// Answers `GetRequest`.
@@ -56,14 +77,26 @@ pub(crate) async fn get(call: Call, request: pb::GetRequestRequest) -> Result<pb
     if !call.claims.owns(workspace_id) {
         return Err(not_found());
     }
+    let horizon = call.horizon().await?;
     // The time in the id spares looking everywhere, nearly always.
-    for near in [near(request_id).map(Some), Some(None)].into_iter().flatten() {
-        let statement = sql::call(workspace_id, request_id, near);
-        if let Some(row) = call.store.calls(statement, call.deadline).await?.pop() {
-            return to_wire(workspace_id, row);
-        }
+    for span in near(request_id).into_iter().chain([ALWAYS]) {
+        let statement = sql::call(workspace_id, request_id, span);
+        let Some(row) = call.rows::<CallRow>(workspace_id, statement).await?.pop() else { continue };
+        let range = TimeRange::new(row.occurred_at, row.occurred_at + time::Duration::MILLISECOND);
+        let range = range.map_err(|_| status::internal())?;
+        let plan = Plan::of_calls(&range, i64::MIN);
+        let freshness = Some(call.freshness(&horizon, workspace_id, &range, &plan));
+        return Ok(pb::Request { freshness, ..to_wire(workspace_id, row)? });
     }
     Err(not_found())
+}
+
+fn order(value: i32) -> Result<Direction, Status> {
+    match pb::Order::try_from(value) {
+        Ok(pb::Order::Unspecified | pb::Order::NewestFirst) => Ok(Direction::Falling),
+        Ok(pb::Order::OldestFirst) => Ok(Direction::Rising),
+        Err(_) => Err(invalid("order", "must be NEWEST_FIRST, OLDEST_FIRST or unset")),
+    }
 }
 
 fn page_size(value: i32) -> Result<u32, Status> {
@@ -75,23 +108,23 @@ fn page_size(value: i32) -> Result<u32, Status> {
 }
 
 /// Times around the one in the id; `None` if the id has none.
-fn near(request_id: RequestId) -> Option<(i64, i64)> {
+fn near(request_id: RequestId) -> Option<Span> {
     let (seconds, nanos) = request_id.as_uuid().get_timestamp()?.to_unix();
     let ms = i64::try_from(seconds).ok()? * 1000 + i64::from(nanos / 1_000_000);
-    Some((ms - NEAR_MS, ms + NEAR_MS))
+    Some(Span { from_ms: ms - NEAR_MS, to_ms: ms + NEAR_MS })
 }
 
 fn position_of(row: &CallRow) -> Position {
     Position { occurred_at_ms: ms(row.occurred_at), request_id: Id::from_uuid(row.request_id) }
 }
 
-fn ms(at: OffsetDateTime) -> i64 {
+pub(crate) fn ms(at: OffsetDateTime) -> i64 {
     at.unix_timestamp() * 1000 + i64::from(at.millisecond())
 }
 
 /// # Errors
 /// `INTERNAL` if the outcome is one that this version does not know.
-fn to_wire(workspace_id: WorkspaceId, row: CallRow) -> Result<pb::Request, Status> {
+pub(crate) fn to_wire(workspace_id: WorkspaceId, row: CallRow) -> Result<pb::Request, Status> {
     let request_id = RequestId::from_uuid(row.request_id);
     let Ok(outcome) = row.outcome_name.parse::<Outcome>() else {
         tracing::error!(outcome = row.outcome_name, "a row has an unknown outcome");
@@ -130,6 +163,7 @@ fn to_wire(workspace_id: WorkspaceId, row: CallRow) -> Result<pb::Request, Statu
         edge_id: row.edge_id,
         limit_window_s: row.limit_window_s,
         limit_remaining: row.limit_remaining,
+        freshness: None,
     })
 }
 
@@ -155,9 +189,9 @@ mod tests {
         let id = "req_06d6dqo0000000000000000000".parse::<RequestId>().unwrap();
         assert_eq!(near(id), None, "not a UUIDv7");
         let before = ms(OffsetDateTime::now_utc());
-        let (from, to) = near(RequestId::generate()).unwrap();
+        let span = near(RequestId::generate()).unwrap();
         let after = ms(OffsetDateTime::now_utc());
-        assert!(((before - NEAR_MS)..=(after - NEAR_MS)).contains(&from));
-        assert_eq!(to - from, 2 * NEAR_MS);
+        assert!(((before - NEAR_MS)..=(after - NEAR_MS)).contains(&span.from_ms));
+        assert_eq!(span.to_ms - span.from_ms, 2 * NEAR_MS);
     }
 }

@@ -1,56 +1,138 @@
-//! Where the parts of a range are read from. Whole quarter hours come from the projection, which holds counts
-//! instead of rows; what is left at both ends, and whatever only rows can tell, comes from the rows. Pure.
+//! Where the parts of a range are counted from. Whole quarter hours, or whole days where routes are asked for, come from
+//! projections, which hold counts instead of rows; what is left at both ends, and whatever only single calls can tell,
+//! comes from the rows; what is so old that its rows have expired, from the archive of days. Pure.
 
 use domain::TimeRange;
 use time::OffsetDateTime;
 
-use crate::filter::Filter;
+use crate::condition::Detail;
 
-/// Length of the projection's buckets, in milliseconds.
+/// Lengths of the buckets, in milliseconds.
 const QUARTER_MS: i64 = 15 * 60 * 1000;
+pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// What a segment is read from.
+/// What calls are counted from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// The events themselves.
+    /// The calls themselves.
     Rows,
-    /// The projection `by_quarter_hour`.
+    /// The projection `totals_by_quarter_hour`.
     Quarters,
+    /// The projection `totals_by_day`.
+    Days,
+    /// The table of archived days.
+    Archive,
 }
 
-/// A part of a range, half-open, in milliseconds since 1970; that is as fine as events have it.
+/// Half-open, in milliseconds since 1970; that is as fine as events have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Segment {
-    pub(crate) source: Source,
+pub(crate) struct Span {
     pub(crate) from_ms: i64,
     pub(crate) to_ms: i64,
 }
 
-/// Disjoint segments that cover the filter's range exactly; never none. `finest_ms` is the length of the
-/// shortest bar that the answer tells apart; 0 if it tells apart what only rows can tell.
-pub(crate) fn segments(filter: &Filter, finest_ms: i64) -> Vec<Segment> {
-    let whole = rows(&filter.range);
-    let first_quarter = ceil(whole.from_ms, QUARTER_MS);
-    let end_of_quarters = whole.to_ms.div_euclid(QUARTER_MS) * QUARTER_MS;
-    if needs_rows(filter) || finest_ms < QUARTER_MS || first_quarter >= end_of_quarters {
-        return vec![whole];
+/// Parts of a range that are counted from one source; never none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) source: Source,
+    pub(crate) spans: Vec<Span>,
+}
+
+/// How a range is counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Disjoint; perhaps none.
+    pub(crate) segments: Vec<Segment>,
+    /// Calls before are only known by day, if the range has any such.
+    pub(crate) calls_from_ms: Option<i64>,
+    /// What the range has of them is left out.
+    pub(crate) is_without_archive: bool,
+}
+
+impl Span {
+    pub(crate) fn of(range: &TimeRange) -> Self {
+        Self { from_ms: ceil_ms(range.from()), to_ms: ceil_ms(range.to()) }
     }
-    let segments = [
-        Segment { to_ms: first_quarter, ..whole },
-        Segment { source: Source::Quarters, from_ms: first_quarter, to_ms: end_of_quarters },
-        Segment { from_ms: end_of_quarters, ..whole },
-    ];
-    segments.into_iter().filter(|segment| segment.from_ms < segment.to_ms).collect()
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.from_ms >= self.to_ms
+    }
+
+    pub(crate) fn contains(self, ms: i64) -> bool {
+        (self.from_ms..self.to_ms).contains(&ms)
+    }
+
+    /// The part of it in buckets that are whole; perhaps empty.
+    const fn whole(self, bucket_ms: i64) -> Self {
+        Self { from_ms: ceil(self.from_ms, bucket_ms), to_ms: floor(self.to_ms, bucket_ms) }
+    }
+
+    /// The buckets that it touches.
+    pub(crate) const fn touched_quarters(self) -> Self {
+        Self { from_ms: floor(self.from_ms, QUARTER_MS), to_ms: ceil(self.to_ms, QUARTER_MS) }
+    }
+
+    /// The quarter hour that begins then.
+    pub(crate) const fn quarter(start_ms: i64) -> Self {
+        Self { from_ms: start_ms, to_ms: start_ms + QUARTER_MS }
+    }
+
+    pub(crate) fn cut(self, other: Self) -> Self {
+        Self { from_ms: self.from_ms.max(other.from_ms), to_ms: self.to_ms.min(other.to_ms) }
+    }
 }
 
-/// The whole range from rows.
-pub(crate) fn rows(range: &TimeRange) -> Segment {
-    Segment { source: Source::Rows, from_ms: ceil_ms(range.from()), to_ms: ceil_ms(range.to()) }
+impl Plan {
+    /// Counts `range` from what knows enough. An answer tells apart what lies on both sides of a time in `borders`, in
+    /// milliseconds. Calls that began before `calls_from_ms`, the start of a day, may have expired.
+    pub(crate) fn new(range: &TimeRange, detail: Detail, borders: &[i64], calls_from_ms: i64) -> Self {
+        let range = Span::of(range);
+        let has_expired = range.from_ms < calls_from_ms;
+        let live = Span { from_ms: range.from_ms.max(calls_from_ms), ..range };
+        let is_without_archive = has_expired && detail == Detail::Calls;
+        let mut segments = counted(live, detail, borders);
+        if has_expired && !is_without_archive {
+            let archived = Span { to_ms: range.to_ms.min(calls_from_ms), ..range }.whole(DAY_MS);
+            if !archived.is_empty() {
+                segments.push(Segment { source: Source::Archive, spans: vec![archived] });
+            }
+        }
+        Self { segments, calls_from_ms: has_expired.then_some(calls_from_ms), is_without_archive }
+    }
+
+    /// Single calls of `range`.
+    pub(crate) fn of_calls(range: &TimeRange, calls_from_ms: i64) -> Self {
+        Self::new(range, Detail::Calls, &[], calls_from_ms)
+    }
+
+    /// What of the range can be read call by call; perhaps empty.
+    pub(crate) fn live(&self) -> Span {
+        let rows = self.segments.iter().find(|segment| segment.source == Source::Rows);
+        rows.and_then(|segment| segment.spans.first().copied()).unwrap_or(Span { from_ms: 0, to_ms: 0 })
+    }
 }
 
-/// The projection lacks what a filter may ask about.
-const fn needs_rows(filter: &Filter) -> bool {
-    filter.resource_ids.is_some() || filter.secret_ids.is_some() || filter.denials.is_some()
+fn counted(live: Span, detail: Detail, borders: &[i64]) -> Vec<Segment> {
+    if live.is_empty() {
+        return Vec::new();
+    }
+    let from_rows = vec![Segment { source: Source::Rows, spans: vec![live] }];
+    let (source, bucket_ms) = match detail {
+        Detail::Answers => (Source::Quarters, QUARTER_MS),
+        Detail::Routes => (Source::Days, DAY_MS),
+        Detail::Calls => return from_rows,
+    };
+    let buckets = live.whole(bucket_ms);
+    if buckets.is_empty() || borders.iter().any(|border| border % bucket_ms != 0) {
+        return from_rows;
+    }
+    let ends = [Span { to_ms: buckets.from_ms, ..live }, Span { from_ms: buckets.to_ms, ..live }].into_iter();
+    let ends: Vec<_> = ends.filter(|end| !end.is_empty()).collect();
+    let mut segments = vec![Segment { source, spans: vec![buckets] }];
+    if !ends.is_empty() {
+        segments.push(Segment { source: Source::Rows, spans: ends });
+    }
+    segments
 }
 
 /// Events have whole milliseconds, so "at or after" a finer time is "at or after" the next of them.
@@ -63,6 +145,10 @@ const fn ceil(value: i64, step: i64) -> i64 {
     -(-value).div_euclid(step) * step
 }
 
+const fn floor(value: i64, step: i64) -> i64 {
+    value.div_euclid(step) * step
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -71,65 +157,99 @@ mod tests {
 
     use super::*;
 
-    pub(crate) fn filter(from: OffsetDateTime, to: OffsetDateTime) -> Filter {
-        Filter {
-            range: TimeRange::new(from, to).unwrap(),
-            key_ids: None,
-            outcomes: None,
-            methods: None,
-            routes: None,
-            status_codes: None,
-            resource_ids: None,
-            secret_ids: None,
-            denials: None,
-        }
+    fn range(from: OffsetDateTime, to: OffsetDateTime) -> TimeRange {
+        TimeRange::new(from, to).unwrap()
+    }
+
+    fn letters(plan: &Plan) -> String {
+        let letter = |segment: &Segment| match segment.source {
+            Source::Rows => 'R',
+            Source::Quarters => 'Q',
+            Source::Days => 'D',
+            Source::Archive => 'A',
+        };
+        plan.segments.iter().flat_map(|s| std::iter::repeat_n(letter(s), s.spans.len())).collect()
     }
 
     #[rstest]
     #[case::aligned(datetime!(2026-11-01 00:00 UTC), datetime!(2026-11-02 00:00 UTC), "Q")]
-    #[case::ends(datetime!(2026-11-01 00:00:00.001 UTC), datetime!(2026-11-02 00:00:00.001 UTC), "RQR")]
-    #[case::head(datetime!(2026-11-01 00:14:59.999 UTC), datetime!(2026-11-01 00:30 UTC), "RQ")]
+    #[case::ends(datetime!(2026-11-01 00:00:00.001 UTC), datetime!(2026-11-02 00:00:00.001 UTC), "QRR")]
+    #[case::head(datetime!(2026-11-01 00:14:59.999 UTC), datetime!(2026-11-01 00:30 UTC), "QR")]
     #[case::tail(datetime!(2026-11-01 00:15 UTC), datetime!(2026-11-01 00:44 UTC), "QR")]
     #[case::inside_one(datetime!(2026-11-01 00:01 UTC), datetime!(2026-11-01 00:14 UTC), "R")]
     #[case::across_one_border(datetime!(2026-11-01 00:01 UTC), datetime!(2026-11-01 00:29 UTC), "R")]
-    #[case::finer_than_ms(datetime!(2026-11-01 00:00:00.0001 UTC), datetime!(2026-11-01 00:00:00.0002 UTC), "R")]
+    #[case::finer_than_ms(datetime!(2026-11-01 00:00:00.0001 UTC), datetime!(2026-11-01 00:00:00.0002 UTC), "")]
     #[case::almost_aligned(datetime!(2026-10-31 23:59:59.9999 UTC), datetime!(2026-11-01 00:15 UTC), "Q")]
-    #[case::before_1970(datetime!(1969-12-31 23:50 UTC), datetime!(1970-01-01 00:20 UTC), "RQR")]
+    #[case::before_1970(datetime!(1969-12-31 23:50 UTC), datetime!(1970-01-01 00:20 UTC), "QRR")]
     fn whole_quarters_come_from_the_projection(
         #[case] from: OffsetDateTime,
         #[case] to: OffsetDateTime,
         #[case] sources: &str,
     ) {
-        let found = segments(&filter(from, to), QUARTER_MS);
-        let letter = |segment: &Segment| if segment.source == Source::Rows { 'R' } else { 'Q' };
-        assert_eq!(found.iter().map(letter).collect::<String>(), sources, "{found:?}");
+        let plan = Plan::new(&range(from, to), Detail::Answers, &[], i64::MIN);
+        assert_eq!(letters(&plan), sources, "{plan:?}");
+        assert_eq!((plan.calls_from_ms, plan.is_without_archive), (None, false));
     }
 
     #[test]
-    fn rows_are_read_where_the_projection_can_not_tell() {
-        let (from, to) = (datetime!(2026-11-01 00:00 UTC), datetime!(2026-11-02 00:00 UTC));
-        let by_resource = Filter { resource_ids: Some(vec![]), ..filter(from, to) };
-        let by_secret = Filter { secret_ids: Some(vec![]), ..filter(from, to) };
-        let by_denial = Filter { denials: Some(vec![]), ..filter(from, to) };
-        for filter in [&by_resource, &by_secret, &by_denial] {
-            assert_eq!(segments(filter, QUARTER_MS), [rows(&filter.range)]);
-        }
-        assert_eq!(segments(&filter(from, to), 0), [rows(&by_resource.range)]);
-        assert_eq!(segments(&filter(from, to), 60_000), [rows(&by_resource.range)]);
+    fn what_is_asked_about_chooses_the_source() {
+        let days = range(datetime!(2026-11-01 00:00 UTC), datetime!(2026-11-03 00:00 UTC));
+        let sources = |detail, borders: &[i64]| letters(&Plan::new(&days, detail, borders, i64::MIN));
+        assert_eq!(sources(Detail::Answers, &[]), "Q");
+        assert_eq!(sources(Detail::Answers, &[QUARTER_MS, DAY_MS]), "Q");
+        assert_eq!(sources(Detail::Answers, &[60_000]), "R");
+        assert_eq!(sources(Detail::Routes, &[]), "D");
+        assert_eq!(sources(Detail::Routes, &[DAY_MS]), "D");
+        assert_eq!(sources(Detail::Routes, &[QUARTER_MS]), "R");
+        assert_eq!(sources(Detail::Calls, &[]), "R");
+    }
+
+    #[test]
+    fn what_has_expired_is_counted_by_whole_days() {
+        let asked = range(datetime!(2026-10-30 12:00 UTC), datetime!(2026-11-03 06:00 UTC));
+        let border = datetime!(2026-11-02 00:00 UTC).unix_timestamp() * 1000;
+        let plan = |detail| Plan::new(&asked, detail, &[], border);
+        let archived = plan(Detail::Answers).segments.pop().unwrap();
+        assert_eq!(archived.source, Source::Archive);
+        let day = |at: OffsetDateTime| at.unix_timestamp() * 1000;
+        let whole = Span {
+            from_ms: day(datetime!(2026-10-31 00:00 UTC)),
+            to_ms: day(datetime!(2026-11-02 00:00 UTC)),
+        };
+        assert_eq!(archived.spans, [whole]);
+        assert_eq!(letters(&plan(Detail::Routes)), "DRA");
+        let calls = plan(Detail::Calls);
+        assert_eq!((letters(&calls).as_str(), calls.is_without_archive), ("R", true));
+        assert_eq!(calls.live().from_ms, border);
+        // Nothing of it is left but totals.
+        let old = range(datetime!(2026-10-30 12:00 UTC), datetime!(2026-10-31 12:00 UTC));
+        assert_eq!(letters(&Plan::new(&old, Detail::Answers, &[], border)), "");
+        assert!(Plan::of_calls(&old, border).live().is_empty());
     }
 
     proptest! {
         #[test]
-        fn segments_cover_the_range_once(from in -10_000_000_000i64..10_000_000_000, length in 1i64..10_000_000_000) {
+        fn segments_cover_the_range_once(
+            from in -10_000_000_000i64..10_000_000_000,
+            length in 1i64..10_000_000_000,
+            days in any::<bool>(),
+        ) {
             let nanos = |micros: i64| OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000).unwrap();
-            let filter = filter(nanos(from), nanos(from + length));
-            let found = segments(&filter, QUARTER_MS);
-            let whole = rows(&filter.range);
-            prop_assert_eq!(found[0].from_ms, whole.from_ms);
-            prop_assert_eq!(found[found.len() - 1].to_ms, whole.to_ms);
-            prop_assert!(found.windows(2).all(|pair| pair[0].to_ms == pair[1].from_ms));
-            prop_assert!(found.iter().filter(|s| s.source == Source::Quarters)
-                .all(|s| s.from_ms % QUARTER_MS == 0 && s.to_ms % QUARTER_MS == 0));
+            let asked = range(nanos(from), nanos(from + length));
+            let (detail, bucket) = if days { (Detail::Routes, DAY_MS) } else { (Detail::Answers, QUARTER_MS) };
+            let plan = Plan::new(&asked, detail, &[], i64::MIN);
+            let mut spans: Vec<Span> = plan.segments.iter().flat_map(|s| s.spans.clone()).collect();
+            spans.sort_by_key(|span| span.from_ms);
+            let whole = Span::of(&asked);
+            if whole.is_empty() {
+                prop_assert!(spans.is_empty());
+                return Ok(());
+            }
+            prop_assert_eq!(spans[0].from_ms, whole.from_ms);
+            prop_assert_eq!(spans[spans.len() - 1].to_ms, whole.to_ms);
+            prop_assert!(spans.windows(2).all(|pair| pair[0].to_ms == pair[1].from_ms));
+            prop_assert!(plan.segments.iter().filter(|s| s.source != Source::Rows).flat_map(|s| &s.spans)
+                .all(|s| s.from_ms % bucket == 0 && s.to_ms % bucket == 0));
         }
     }
 }

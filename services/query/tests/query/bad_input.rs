@@ -73,11 +73,12 @@ async fn a_bad_field_of_one_rpc_is_named() {
     }
 
     let mut client = stack.client.clone();
-    let request = pb::GetSummaryRequest { parent: resource::workspace_name(id), filter: None };
+    let request =
+        pb::GetSummaryRequest { parent: resource::workspace_name(id), filter: None, ..Default::default() };
     let refused = client.get_summary(stack.keys.request(id, request)).await.unwrap_err();
     assert_names(&refused, "filter");
     for parent in [String::new(), id.to_string(), format!("workspaces/{id}/keys")] {
-        let request = pb::GetSummaryRequest { parent, filter: Some(good()) };
+        let request = pb::GetSummaryRequest { parent, filter: Some(good()), ..Default::default() };
         let refused = client.get_summary(stack.keys.request(id, request)).await.unwrap_err();
         assert_names(&refused, "parent");
     }
@@ -85,6 +86,7 @@ async fn a_bad_field_of_one_rpc_is_named() {
         parent: resource::workspace_name(id),
         filter: Some(good()),
         granularity: 99,
+        ..Default::default()
     };
     let refused = client.get_time_series(stack.keys.request(id, request)).await.unwrap_err();
     assert_names(&refused, "granularity");

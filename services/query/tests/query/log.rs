@@ -155,6 +155,7 @@ async fn a_call_has_every_field() {
     let occurred_at = found.occurred_at.take().unwrap();
     let ingested_at = found.ingested_at.take().unwrap();
     assert_eq!(ingested_at.seconds - occurred_at.seconds, 60);
+    assert!(found.freshness.take().is_some_and(|freshness| freshness.read_cost.is_some()));
     insta::assert_debug_snapshot!(found);
 
     // Zeros stand for no trace, and an address may be IPv6.
@@ -180,14 +181,26 @@ async fn every_answer_says_how_complete_it_is() {
         }
         summary
     };
-    assert_eq!(all().await, pb::Freshness::default(), "nothing is known");
+    let nothing = pb::Freshness { read_cost: Some(pb::ReadCost::default()), ..Default::default() };
+    assert_eq!(all().await, nothing, "nothing is known");
     let write = async |values: &str| {
         stack.clickhouse.query(&format!("insert into keymeter.watermarks values {values}")).await;
     };
     write("(0, '2026-11-20 10:00:00.250', [], now64(3)), (1, '1970-01-01 00:00:00', [], now64(3))").await;
+
     assert_eq!(all().await.complete_up_to, None, "one shard knows nothing yet");
     write("(1, '2026-11-20 11:00:00', [('edge_a', '2026-11-20 09:00:00.5')], now64(3) + 1)").await;
-    let known = all().await;
+    // What is known is read again each second.
+    let known = parts::eventually("it is told", async || {
+        stack
+            .summary(workspace_id, range.clone())
+            .await
+            .unwrap()
+            .freshness
+            .filter(|f| f.complete_up_to.is_some())
+    })
+    .await;
+    assert_eq!(all().await, known);
     let complete_up_to = known.complete_up_to.unwrap();
     assert_eq!((complete_up_to.seconds, complete_up_to.nanos), (1_795_168_800, 250_000_000));
     let edge = &known.unaccounted_edges[..];

@@ -91,8 +91,11 @@ impl Stack {
         workspace_id: WorkspaceId,
         filter: pb::UsageFilter,
     ) -> Result<pb::Summary, Status> {
-        let request =
-            pb::GetSummaryRequest { parent: resource::workspace_name(workspace_id), filter: Some(filter) };
+        let request = pb::GetSummaryRequest {
+            parent: resource::workspace_name(workspace_id),
+            filter: Some(filter),
+            ..Default::default()
+        };
         let request = self.keys.request(workspace_id, request);
         self.client.clone().get_summary(request).await.map(Response::into_inner)
     }
@@ -109,6 +112,7 @@ impl Stack {
             filter: Some(filter),
             dimension: dimension.into(),
             limit,
+            ..Default::default()
         };
         let request = self.keys.request(workspace_id, request);
         self.client.clone().get_breakdown(request).await.map(Response::into_inner)
@@ -124,6 +128,7 @@ impl Stack {
             parent: resource::workspace_name(workspace_id),
             filter: Some(filter),
             granularity: granularity.into(),
+            ..Default::default()
         };
         let request = self.keys.request(workspace_id, request);
         self.client.clone().get_time_series(request).await.map(Response::into_inner)
@@ -141,6 +146,7 @@ impl Stack {
             filter: Some(filter),
             page_size,
             page_token: page_token.to_owned(),
+            ..Default::default()
         };
         let request = self.keys.request(workspace_id, request);
         self.client.clone().list_requests(request).await.map(Response::into_inner)
@@ -198,6 +204,7 @@ pub(crate) fn question(workspace_id: WorkspaceId) -> pb::GetSummaryRequest {
     pb::GetSummaryRequest {
         parent: resource::workspace_name(workspace_id),
         filter: Some(filter(at, at + 3_600_000)),
+        ..Default::default()
     }
 }
 

@@ -175,7 +175,8 @@ async fn get_scope(visit: &Visit, keys: Keys, now: OffsetDateTime) -> Scope {
 
 async fn get_summary(visit: &Visit, filter: &UsageFilter) -> Result<Summary, Status> {
     let parent = workspace_name(visit.access.workspace_id);
-    let request = visit.call(GetSummaryRequest { parent, filter: Some(filter.clone()) });
+    let request =
+        visit.call(GetSummaryRequest { parent, filter: Some(filter.clone()), ..Default::default() });
     Ok(visit.app.clients.usage.clone().get_summary(request).await?.into_inner())
 }
 
@@ -187,7 +188,13 @@ async fn get_breakdown(
 ) -> Result<Breakdown, Status> {
     let parent = workspace_name(visit.access.workspace_id);
     let dimension = dimension.into();
-    let request = visit.call(GetBreakdownRequest { parent, filter: Some(filter.clone()), dimension, limit });
+    let request = visit.call(GetBreakdownRequest {
+        parent,
+        filter: Some(filter.clone()),
+        dimension,
+        limit,
+        ..Default::default()
+    });
     Ok(visit.app.clients.usage.clone().get_breakdown(request).await?.into_inner())
 }
 
@@ -219,6 +226,7 @@ async fn list_requests(
         filter: Some(filter.clone()),
         page_size: LOG_ROWS,
         page_token: page_token.to_owned(),
+        ..Default::default()
     });
     Ok(visit.app.clients.usage.clone().list_requests(request).await?.into_inner())
 }

@@ -14,7 +14,11 @@ fn breakdown(rows: &[(&str, u64)], other: u64) -> Breakdown {
     Breakdown {
         rows: rows
             .iter()
-            .map(|(value, calls)| BreakdownRow { value: (*value).to_owned(), counts: counts(*calls) })
+            .map(|(value, calls)| BreakdownRow {
+                value: (*value).to_owned(),
+                counts: counts(*calls),
+                ..Default::default()
+            })
             .collect(),
         other: counts(other),
         other_value_count: u64::from(other > 0),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod fake_usage;
 mod fake_workspaces;
 mod fakes;
 mod keys;

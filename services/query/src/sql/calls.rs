@@ -1,0 +1,254 @@
+//! Questions about single calls: pages of the log, one call, what was written since, files.
+
+use domain::{RequestId, WorkspaceId};
+use uuid::Uuid;
+
+use super::{Builder, Source, Statement, Value};
+use crate::{condition::Condition, plan::Span};
+
+/// Every column of the log. Names with an ending keep conditions from meaning the converted value.
+const CALL: &str = "\
+    key_id, secret_id, request_id, client_request_id, occurred_at, ingested_at, clock_skewed, interrupted,\n  \
+    method, route, path, resource_id, status_code, toString(outcome) as outcome_name,\n  \
+    toString(origin) as origin_name, denial, limit_name, latency_us, request_bytes, response_bytes, client_ip,\n  \
+    user_agent, region, trace_id, edge_id, limit_window_s, limit_remaining, shard";
+
+/// The columns of a file, as people read them. Some have the name of what they are made of: elsewhere in the statement
+/// that means the table's column, by a setting.
+const FILE: &str = "\
+    toString(request_id) as request_id, toString(key_id) as key_id, toString(secret_id) as secret_id,\n  \
+    client_request_id, occurred_at, ingested_at, clock_skewed, interrupted, toString(method) as method,\n  \
+    toString(route) as route, path, resource_id, status_code, toString(outcome) as outcome,\n  \
+    toString(origin) as origin, toString(denial) as denial, toString(limit_name) as limit_name, limit_window_s,\n  \
+    limit_remaining, latency_us, request_bytes, response_bytes,\n  \
+    replaceRegexpOne(toString(client_ip), '^::ffff:([0-9.]+)$', '\\\\1') as client_ip,\n  \
+    toString(user_agent) as user_agent, toString(region) as region,\n  \
+    if(trace_id = toFixedString('', 16), '', lower(hex(trace_id))) as trace_id, toString(edge_id) as edge_id";
+
+/// UUIDs of equal times in the order of their text; ClickHouse's own order of UUIDs is another.
+const REQUEST_ORDER: &str = "UUIDToNum(request_id)";
+
+/// The order of a file: the table's own, so that nothing is sorted.
+const FILE_ORDER: &str = "key_id, occurred_at, request_id";
+
+/// A place in the log or in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) occurred_at_ms: i64,
+    pub(crate) request_id: RequestId,
+}
+
+/// Which way the log is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From the latest call on.
+    Falling,
+    /// From the earliest call on.
+    Rising,
+}
+
+/// What was written since: after a time in milliseconds, or, for the shards named, at or after one of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Since {
+    pub(crate) start_ms: i64,
+    pub(crate) shards: Vec<(u16, i64)>,
+}
+
+impl Since {
+    /// That of one shard, which has its own from now on.
+    pub(crate) fn last_ms(&mut self, shard: u16) -> &mut i64 {
+        let at = self.shards.iter().position(|(known, _)| *known == shard).unwrap_or_else(|| {
+            self.shards.push((shard, self.start_ms));
+            self.shards.len() - 1
+        });
+        &mut self.shards[at].1
+    }
+}
+
+impl Direction {
+    pub(crate) const fn opposite(self) -> Self {
+        match self {
+            Self::Falling => Self::Rising,
+            Self::Rising => Self::Falling,
+        }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Falling => "desc",
+            Self::Rising => "asc",
+        }
+    }
+}
+
+/// Quarter hours with calls, the first ones in the direction, at most `limit`, and the number of calls in each, of which
+/// it is known that they meet the condition as far as a quarter hour tells.
+pub(crate) fn quarters(
+    workspace_id: WorkspaceId,
+    condition: &Condition,
+    span: Span,
+    direction: Direction,
+    limit: u32,
+) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let mut conditions = builder.conditions(&condition.weakened());
+    conditions.push(builder.within(Source::Quarters, &[span.touched_quarters()]));
+    let limit = builder.put("limit", Value::Int(limit.into()));
+    let events = Builder::events(Source::Quarters, &conditions);
+    builder.end(format!(
+        "select toInt64(toUnixTimestamp(toStartOfFifteenMinutes(occurred_at))) as start_s, count() as call_count\n\
+         {events}\ngroup by start_s\norder by start_s {}\nlimit {limit}",
+        direction.word()
+    ))
+}
+
+/// At most `limit` calls of the spans behind `position`, in the direction.
+pub(crate) fn page(
+    workspace_id: WorkspaceId,
+    condition: &Condition,
+    spans: &[Span],
+    position: Option<Position>,
+    direction: Direction,
+    limit: u32,
+) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let mut conditions = builder.conditions(condition);
+    conditions.push(builder.within(Source::Rows, spans));
+    if let Some(position) = position {
+        let at = builder.put("position_ms", Value::Int(position.occurred_at_ms));
+        let at = format!("fromUnixTimestamp64Milli({at}, 'UTC')");
+        let request_id = builder.put("position_id", Value::Uuid(position.request_id.as_uuid()));
+        let behind = match direction {
+            Direction::Falling => '<',
+            Direction::Rising => '>',
+        };
+        conditions.push(format!("occurred_at {behind}= {at}"));
+        conditions
+            .push(format!("(occurred_at {behind} {at} or {REQUEST_ORDER} {behind} UUIDToNum({request_id}))"));
+    }
+    let limit = builder.put("limit", Value::Int(limit.into()));
+    let events = Builder::events(Source::Rows, &conditions);
+    let order = direction.word();
+    builder.end(format!(
+        "select\n  {CALL}\n{events}\norder by occurred_at {order}, {REQUEST_ORDER} {order}\nlimit {limit}"
+    ))
+}
+
+/// One call, if it happened in the span.
+pub(crate) fn call(workspace_id: WorkspaceId, request_id: RequestId, span: Span) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let request_id = builder.put("request_id", Value::Uuid(request_id.as_uuid()));
+    let conditions = [format!("request_id = {request_id}"), builder.within(Source::Rows, &[span])];
+    let events = Builder::events(Source::Rows, &conditions);
+    builder.end(format!("select\n  {CALL}\n{events}\nlimit 1"))
+}
+
+/// At most `limit` calls that were written since, in the order in which they were.
+pub(crate) fn tail(
+    workspace_id: WorkspaceId,
+    condition: &Condition,
+    span: Span,
+    since: &Since,
+    limit: u32,
+) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let events = builder.written(condition, span, since);
+    let limit = builder.put("limit", Value::Int(limit.into()));
+    builder.end(format!(
+        "select\n  {CALL}\n{events}\norder by ingested_at, shard, {REQUEST_ORDER}\nlimit {limit}"
+    ))
+}
+
+/// Of each shard the number of calls that were written since, and when the last one was.
+pub(crate) fn tail_ends(
+    workspace_id: WorkspaceId,
+    condition: &Condition,
+    span: Span,
+    since: &Since,
+) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let events = builder.written(condition, span, since);
+    builder.end(format!(
+        "select shard, toUnixTimestamp64Milli(max(ingested_at)) as written_ms, count() as call_count\n{events}\ngroup by shard"
+    ))
+}
+
+impl Builder {
+    fn written(&mut self, condition: &Condition, span: Span, since: &Since) -> String {
+        let mut conditions = self.conditions(condition);
+        conditions.push(self.within(Source::Rows, &[span]));
+        let least = since.shards.iter().map(|(_, ms)| *ms).chain([since.start_ms]).min().unwrap_or_default();
+        let least = self.put("least_ms", Value::Int(least));
+        let start = self.put("start_ms", Value::Int(since.start_ms));
+        conditions.push(format!("ingested_at >= fromUnixTimestamp64Milli({least}, 'UTC')"));
+        let written = "toUnixTimestamp64Milli(ingested_at)";
+        conditions.push(if since.shards.is_empty() {
+            format!("{written} >= {start}")
+        } else {
+            let (shards, times): (Vec<i64>, Vec<i64>) =
+                since.shards.iter().map(|(shard, ms)| (i64::from(*shard), *ms)).unzip();
+            let shards = self.put("shards", Value::Ints(shards));
+            let times = self.put("times", Value::Ints(times));
+            format!("{written} >= transform(toInt64(shard), {shards}, {times}, {start})")
+        });
+        Self::events(Source::Rows, &conditions)
+    }
+}
+
+/// What a file has of calls: those behind `after` that were written by `written_ms`.
+pub(crate) struct Part<'p> {
+    pub(crate) condition: &'p Condition,
+    pub(crate) span: Span,
+    pub(crate) after: Option<(Uuid, Position)>,
+    pub(crate) written_ms: i64,
+}
+
+impl Part<'_> {
+    fn conditions(&self, builder: &mut Builder) -> Vec<String> {
+        let mut conditions = builder.conditions(self.condition);
+        conditions.push(builder.within(Source::Rows, &[self.span]));
+        let written = builder.put("written_ms", Value::Int(self.written_ms));
+        conditions.push(format!("ingested_at <= fromUnixTimestamp64Milli({written}, 'UTC')"));
+        if let Some(after) = self.after {
+            conditions.push(format!("({FILE_ORDER}) > {}", place(builder, after)));
+        }
+        conditions
+    }
+}
+
+/// The last call of a part of `rows` calls: no row if it has fewer.
+pub(crate) fn export_end(workspace_id: WorkspaceId, part: &Part<'_>, rows: u32) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let conditions = part.conditions(&mut builder);
+    let skipped = builder.put("skipped", Value::Int(i64::from(rows) - 1));
+    let events = Builder::events(Source::Rows, &conditions);
+    builder.end(format!(
+        "select key_id, toUnixTimestamp64Milli(occurred_at) as occurred_at_ms, request_id\n{events}\n\
+         order by {FILE_ORDER}\nlimit 1 offset {skipped}"
+    ))
+}
+
+/// How many calls a part has that has no end.
+pub(crate) fn export_count(workspace_id: WorkspaceId, part: &Part<'_>) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let conditions = part.conditions(&mut builder);
+    builder.end(format!("select count() as call_count\n{}", Builder::events(Source::Rows, &conditions)))
+}
+
+/// The calls of a part, up to and with `end` if it has one.
+pub(crate) fn export(workspace_id: WorkspaceId, part: &Part<'_>, end: Option<(Uuid, Position)>) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let mut conditions = part.conditions(&mut builder);
+    if let Some(end) = end {
+        conditions.push(format!("({FILE_ORDER}) <= {}", place(&mut builder, end)));
+    }
+    let events = Builder::events(Source::Rows, &conditions);
+    builder.end(format!("select\n  {FILE}\n{events}\norder by {FILE_ORDER}"))
+}
+
+fn place(builder: &mut Builder, (key_id, position): (Uuid, Position)) -> String {
+    let key_id = builder.put("place_key", Value::Uuid(key_id));
+    let at = builder.put("place_ms", Value::Int(position.occurred_at_ms));
+    let request_id = builder.put("place_id", Value::Uuid(position.request_id.as_uuid()));
+    format!("({key_id}, fromUnixTimestamp64Milli({at}, 'UTC'), {request_id})")
+}

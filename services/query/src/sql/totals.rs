@@ -1,0 +1,270 @@
+//! Questions that are answered by counts.
+
+use domain::WorkspaceId;
+
+use super::{Builder, Source, Statement, Value, time_of};
+use crate::{
+    condition::{Condition, Detail},
+    plan::Plan,
+};
+
+const COUNTS: &str = "\
+    sum(calls) as total_count,\n  \
+    sumIf(calls, outcome = 'completed') as completed_count,\n  \
+    sumIf(calls, outcome = 'failed') as failed_count,\n  \
+    sumIf(calls, outcome = 'rate_limited') as rate_limited_count";
+
+/// Bits of a 32-bit float that are left out of a latency's bucket: sixteen buckets for each factor of two.
+const BUCKET_SHIFT: u32 = 19;
+
+/// What calls are told apart by, beside their outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dimension {
+    Key,
+    Method,
+    StatusCode,
+    StatusClass,
+    Route,
+    Outcome,
+    Origin,
+    Denial,
+    Secret,
+    ClientIp,
+    Resource,
+    UserAgent,
+    Limit,
+    Region,
+}
+
+impl Dimension {
+    pub(crate) const fn detail(self) -> Detail {
+        match self {
+            Self::Key
+            | Self::Method
+            | Self::StatusCode
+            | Self::StatusClass
+            | Self::Outcome
+            | Self::Origin
+            | Self::Denial => Detail::Answers,
+            Self::Route => Detail::Routes,
+            Self::Secret | Self::ClientIp | Self::Resource | Self::UserAgent | Self::Limit | Self::Region => {
+                Detail::Calls
+            }
+        }
+    }
+
+    const fn column(self) -> &'static str {
+        match self {
+            Self::Key => "toString(key_id)",
+            Self::Method => "toString(method)",
+            Self::StatusCode => "toString(status_code)",
+            Self::StatusClass => "toString(intDiv(status_code, 100))",
+            Self::Route => "toString(route)",
+            Self::Outcome => "toString(outcome)",
+            Self::Origin => "toString(origin)",
+            Self::Denial => "toString(denial)",
+            Self::Secret => "toString(secret_id)",
+            Self::ClientIp => r"replaceRegexpOne(toString(client_ip), '^::ffff:([0-9.]+)$', '\\1')",
+            Self::Resource => "resource_id",
+            Self::UserAgent => "toString(user_agent)",
+            Self::Limit => "toString(limit_name)",
+            Self::Region => "toString(region)",
+        }
+    }
+}
+
+/// Counts over everything: one row.
+pub(crate) fn summary(workspace_id: WorkspaceId, condition: &Condition, plan: &Plan) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let tallies = builder.tallies(condition, plan, &[], |_| String::new());
+    builder.end(format!("select\n  {COUNTS}\nfrom (\n{tallies}\n)"))
+}
+
+/// Counts by the values of `dimensions`, one or two: the `limit` most called ones, each `listed`, and one row, not
+/// `listed`, with all the others together.
+pub(crate) fn breakdown(
+    workspace_id: WorkspaceId,
+    condition: &Condition,
+    plan: &Plan,
+    dimensions: (Dimension, Option<Dimension>),
+    limit: u32,
+) -> Statement {
+    let (value, second) = (dimensions.0.column(), dimensions.1.map_or("''", Dimension::column));
+    let mut builder = Builder::new(workspace_id);
+    let tallies = builder.tallies(condition, plan, &["value", "second"], |_| {
+        format!("{value} as value, {second} as second, ")
+    });
+    let limit = builder.put("limit", Value::Int(limit.into()));
+    builder.end(format!(
+        "select
+  place <= {limit} as listed,
+  if(listed, value, '') as name,
+  if(listed, second, '') as second_name,
+  count() as value_count,
+  sum(total_count) as total,
+  sum(completed_count) as completed,
+  sum(failed_count) as failed,
+  sum(rate_limited_count) as rate_limited
+from (
+select
+  value,
+  second,
+  {COUNTS},
+  row_number() over (order by total_count desc, value, second) as place
+from (
+{tallies}
+)
+group by value, second
+)
+group by listed, name, second_name
+order by listed desc, total desc, name, second_name"
+    ))
+}
+
+/// Counts by bars that begin at `starts_s`, in seconds since 1970, in order; bars without calls are left out.
+pub(crate) fn series(
+    workspace_id: WorkspaceId,
+    condition: &Condition,
+    plan: &Plan,
+    starts_s: &[i64],
+) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let starts = builder.put("starts_s", Value::Ints(starts_s.to_vec()));
+    let tallies = builder.tallies(condition, plan, &["start_s"], |source| bar(source, &starts));
+    builder.end(format!(
+        "select\n  start_s,\n  {COUNTS}\nfrom (\n{tallies}\n)\ngroup by start_s\norder by start_s"
+    ))
+}
+
+/// Counts, last call and bars of the `limit` most called keys; `key_count` is the number of all.
+pub(crate) fn key_usage(
+    workspace_id: WorkspaceId,
+    condition: &Condition,
+    plan: &Plan,
+    starts_s: &[i64],
+    limit: u32,
+) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let starts = builder.put("starts_s", Value::Ints(starts_s.to_vec()));
+    let tallies = builder.segments(plan, condition, |source, events| {
+        let bar = bar(source, &starts);
+        let (calls, last) = match source {
+            Source::Archive => ("toUInt64(sum(archive.calls))", "max(last_occurred_at)"),
+            _ => ("count()", "max(occurred_at)"),
+        };
+        let events = aliased(&events);
+        format!(
+            "select key_id, {bar}outcome, {calls} as calls, {last} as last_at\n{events}\ngroup by key_id, start_s, outcome"
+        )
+    });
+    let limit = builder.put("limit", Value::Int(limit.into()));
+    builder.end(format!(
+        "select
+  key_id,
+  sum(bar_count) as total_count,
+  sum(completed) as completed_count,
+  sum(failed) as failed_count,
+  sum(rate_limited) as rate_limited_count,
+  toUnixTimestamp64Milli(max(last)) as last_occurred_at_ms,
+  groupArray(start_s) as bar_starts_s,
+  groupArray(bar_count) as bar_counts,
+  groupArray(failed + rate_limited) as bar_error_counts,
+  count() over () as key_count
+from (
+select
+  key_id,
+  start_s,
+  sum(calls) as bar_count,
+  sumIf(calls, outcome = 'completed') as completed,
+  sumIf(calls, outcome = 'failed') as failed,
+  sumIf(calls, outcome = 'rate_limited') as rate_limited,
+  max(last_at) as last
+from (
+{tallies}
+)
+group by key_id, start_s
+)
+group by key_id
+order by total_count desc, UUIDToNum(key_id)
+limit {limit}"
+    ))
+}
+
+/// Percentiles of latency, in microseconds: from the calls themselves, or, if not `is_exact`, from the middles of
+/// buckets.
+pub(crate) fn latency(
+    workspace_id: WorkspaceId,
+    condition: &Condition,
+    plan: &Plan,
+    is_exact: bool,
+) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let levels = "0.5, 0.9, 0.95, 0.99";
+    if is_exact {
+        let events = builder.segments(plan, condition, |_, events| events);
+        return builder.end(format!(
+            "select\n  count() as call_count,\n  quantilesExact({levels})(latency_us) as percentiles_us,\n  \
+             max(latency_us) as max_us\n{events}"
+        ));
+    }
+    let buckets = builder.segments(plan, condition, |_, events| {
+        format!(
+            "select\n  bitShiftRight(reinterpretAsUInt32(toFloat32(latency_us)), {BUCKET_SHIFT}) as bucket,\n  \
+             count() as calls,\n  max(latency_us) as longest\n{events}\ngroup by bucket"
+        )
+    });
+    let middle = format!(
+        "reinterpretAsFloat32(toUInt32(bitShiftLeft(toUInt64(bucket), {BUCKET_SHIFT}) + {}))",
+        1 << (BUCKET_SHIFT - 1)
+    );
+    builder.end(format!(
+        "select\n  sum(calls) as call_count,\n  quantilesExactWeighted({levels})(middle_us, calls) as percentiles_us,\n  \
+         max(longest) as max_us\nfrom (\nselect toUInt32(round({middle})) as middle_us, calls, longest\nfrom (\n{buckets}\n)\n)"
+    ))
+}
+
+/// Numbers of different callers: one row.
+pub(crate) fn callers(workspace_id: WorkspaceId, condition: &Condition, plan: &Plan) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let events = builder.segments(plan, condition, |_, events| events);
+    builder.end(format!(
+        "select\n  uniqExact(client_ip) as client_ip_count,\n  uniqExact(user_agent) as user_agent_count,\n  \
+         uniqExact(key_id) as key_count\n{events}"
+    ))
+}
+
+/// Start of a call's bar, as `start_s`.
+fn bar(source: Source, starts: &str) -> String {
+    let at = time_of(source);
+    let seconds = match source {
+        Source::Rows | Source::Quarters => format!("toInt64(toUnixTimestamp({at}))"),
+        Source::Days | Source::Archive => format!("toInt64(toUInt16({at})) * 86400"),
+    };
+    format!("toInt64(roundDown({seconds}, {starts})) as start_s, ")
+}
+
+/// The archive has a column `calls` of its own.
+fn aliased(events: &str) -> String {
+    events.replacen("keymeter.daily_totals", "keymeter.daily_totals as archive", 1)
+}
+
+impl Builder {
+    /// Numbers of calls by outcome and by what `group` selects under `names`, each column with a comma behind it.
+    fn tallies(
+        &mut self,
+        condition: &Condition,
+        plan: &Plan,
+        names: &[&str],
+        group: impl Fn(Source) -> String,
+    ) -> String {
+        let by = names.iter().map(|name| format!("{name}, ")).collect::<String>();
+        self.segments(plan, condition, |source, events| {
+            let calls = match source {
+                Source::Archive => "toUInt64(sum(archive.calls))",
+                _ => "count()",
+            };
+            let (group, events) = (group(source), aliased(&events));
+            format!("select {group}outcome, {calls} as calls\n{events}\ngroup by {by}outcome")
+        })
+    }
+}
