@@ -17,6 +17,9 @@ const COUNTS: &str = "\
 /// Bits of a 32-bit float that are left out of a latency's bucket: sixteen buckets for each factor of two.
 const BUCKET_SHIFT: u32 = 19;
 
+/// The longest latency that a call can have.
+const LATENCY_MAX_US: u32 = u32::MAX;
+
 /// What calls are told apart by, beside their outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dimension {
@@ -213,13 +216,14 @@ pub(crate) fn latency(
              count() as calls,\n  max(latency_us) as longest\n{events}\ngroup by bucket"
         )
     });
+    // The middle of the last bucket is above what fits.
     let middle = format!(
         "reinterpretAsFloat32(toUInt32(bitShiftLeft(toUInt64(bucket), {BUCKET_SHIFT}) + {}))",
         1 << (BUCKET_SHIFT - 1)
     );
     builder.end(format!(
         "select\n  sum(calls) as call_count,\n  quantilesExactWeighted({levels})(middle_us, calls) as percentiles_us,\n  \
-         max(longest) as max_us\nfrom (\nselect toUInt32(round({middle})) as middle_us, calls, longest\nfrom (\n{buckets}\n)\n)"
+         max(longest) as max_us\nfrom (\nselect toUInt32(least(round({middle}), {LATENCY_MAX_US})) as middle_us, calls, longest\nfrom (\n{buckets}\n)\n)"
     ))
 }
 

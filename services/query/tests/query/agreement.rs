@@ -1,137 +1,226 @@
-//! Every answer agrees with every other and with a count in plain Rust, over random events, filters and ranges.
+//! Every answer agrees with every other and with a count in plain Rust, over random events, filters and ranges, also
+//! where calls have expired and only their days are left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{KeyId, SecretId, WorkspaceId};
-use proptest::{
-    prelude::*,
-    sample::{select, subsequence},
-    strategy::ValueTree as _,
-    test_runner::TestRunner,
-};
+use domain::{KeyId, RequestId, WorkspaceId};
+use proptest::{strategy::Strategy, strategy::ValueTree as _, test_runner::TestRunner};
 use proto::{resource, usage as pb};
 
 use crate::{
     events::{self, Event},
-    stack::{Stack, filter, some_days_ago, timestamp, total},
+    pairs::{DataSet, QUARTER_MS, data_set, filters},
+    stack::{Stack, filter, some_days_ago, total},
 };
 
-const DATA_SETS: usize = 7;
-const FILTERS_PER_DATA_SET: usize = 30;
-const EVENTS: usize = 600;
-const METHODS: [&str; 4] = ["GET", "POST", "DELETE", "PATCH"];
-const ROUTES: [&str; 6] = ["/", "/v1/orders", "/v1/orders/{id}", "/v1/été", "/v1/it's", "/v1/a\tb"];
-const STATUS_CODES: [u16; 8] = [200, 201, 304, 400, 404, 429, 500, 503];
-const RESOURCE_IDS: [&str; 4] = ["", "1", "2", "it's"];
-const DENIALS: [&str; 3] = ["", "deleted", "ip_not_allowed"];
-const CLIENT_IPS: [&str; 5] = ["127.0.0.1", "10.0.0.9", "2001:db8::1", "::", "::ffff:0:0:1"];
-const QUARTER_MS: i64 = 900_000;
+const DATA_SETS: usize = 14;
+const FILTERS_PER_DATA_SET: usize = 150;
 
-/// What the pairs of one data set are made of.
-struct DataSet {
-    workspace_id: WorkspaceId,
-    keys: Vec<KeyId>,
-    secrets: Vec<SecretId>,
-    events: Vec<Event>,
-    /// The time of the first event at the earliest, and the span of all, in milliseconds.
-    base_ms: i64,
-    span_ms: i64,
+/// How a question is asked beside its filter.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    limit: i32,
+    granularity: i32,
+    dimension: i32,
+    second: i32,
+    page_size: i32,
+    zone: usize,
 }
+
+const ZONES: [&str; 4] = ["", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns"];
 
 #[tokio::test]
 async fn every_answer_agrees_to_the_last_event() {
     let stack = Stack::start().await;
+    let calls_from_ms = events::archive(&stack.clickhouse).await;
+    stack.horizon_is(calls_from_ms).await;
     let mut runner = TestRunner::deterministic();
     for number in 0..DATA_SETS {
-        // From half an hour to three weeks, so that every granularity is chosen.
-        let span_ms = 1_800_000 * [1, 5, 20, 100, 300, 700, 1_000][number];
-        let data = data_set(&mut runner, span_ms);
+        // From half an hour to three weeks, so that every granularity is chosen; every third around the border of what
+        // has expired.
+        let span_ms = 1_800_000 * [1, 5, 20, 100, 300, 700, 1_000][number % 7];
+        let end_ms = if number % 3 == 2 { calls_from_ms + span_ms / 2 } else { some_days_ago() };
+        let data = data_set(&mut runner, end_ms / QUARTER_MS * QUARTER_MS, span_ms, calls_from_ms);
         events::insert(&stack.clickhouse, data.workspace_id, &data.events).await;
+        events::archive_calls(&stack.clickhouse, data.workspace_id, &data.archived()).await;
         // Two at a time, which is also how callers ask.
         for _ in 0..FILTERS_PER_DATA_SET / 2 {
-            let mut question = || draw(&mut runner, &filters(&data));
+            let mut question = || (draw(&mut runner, &filters(&data)), shape(&mut runner));
             let (one, other) = (question(), question());
-            let mut shape = || draw(&mut runner, &(1..4i32, 0..5i32, 1..8i32, 50..500i32));
-            let (shape_of_one, shape_of_other) = (shape(), shape());
-            tokio::join!(
-                agree(&stack, &data, &one, shape_of_one),
-                agree(&stack, &data, &other, shape_of_other)
-            );
+            tokio::join!(agree(&stack, &data, &one.0, one.1), agree(&stack, &data, &other.0, other.1));
         }
     }
 }
 
-async fn agree(
+fn shape(runner: &mut TestRunner) -> Shape {
+    let (limit, granularity, dimension, second, page_size, zone) =
+        draw(runner, &(1..4i32, 0..5i32, 1..12i32, 0..12i32, 90..300i32, 0..ZONES.len()));
+    Shape { limit, granularity, dimension, second, page_size, zone }
+}
+
+async fn agree(stack: &Stack, data: &DataSet, filter: &pb::UsageFilter, shape: Shape) {
+    let all = data.counted(filter, pb::Dimension::Outcome);
+    let expected = count(all.iter().copied());
+    let summary = stack.summary(data.workspace_id, filter.clone()).await.unwrap();
+    assert_eq!(summary.counts, Some(expected), "{filter:?}");
+    breakdown_agrees(stack, data, filter, shape).await;
+    series_agrees(stack, data, filter, shape, &all).await;
+    log_agrees(stack, data, filter, shape).await;
+    match shape.dimension % 4 {
+        0 => latency_agrees(stack, data, filter).await,
+        1 => callers_agree(stack, data, filter).await,
+        2 => keys_agree(stack, data, filter, shape).await,
+        _ => export_agrees(stack, data, filter).await,
+    }
+}
+
+async fn breakdown_agrees(stack: &Stack, data: &DataSet, filter: &pb::UsageFilter, shape: Shape) {
+    let first = pb::Dimension::try_from(shape.dimension).unwrap();
+    let second = pb::Dimension::try_from(shape.second).unwrap();
+    let second = if second == first { pb::Dimension::Unspecified } else { second };
+    let found = stack.pairs(data.workspace_id, filter.clone(), (first, second), shape.limit).await.unwrap();
+    let mut values: BTreeMap<(String, String), Vec<&Event>> = BTreeMap::new();
+    for event in data.counted(filter, first).into_iter().filter(|e| data.is_counted(e, filter, second)) {
+        values.entry((value(event, first), value(event, second))).or_default().push(event);
+    }
+    let mut rows: Vec<_> = values.into_iter().map(|(v, events)| (v, count(events.into_iter()))).collect();
+    rows.sort_by(|(v, counts), (w, others)| (others.total_count, v).cmp(&(counts.total_count, w)));
+    let others = rows.split_off(rows.len().min(usize::try_from(shape.limit).unwrap()));
+    let rows_found = found.rows.into_iter().map(|row| ((row.value, row.second_value), row.counts.unwrap()));
+    assert_eq!(rows_found.collect::<Vec<_>>(), rows, "{first:?} {second:?} {filter:?}");
+    assert_eq!(found.other, Some(sum(others.iter().map(|(_, counts)| counts))), "{filter:?}");
+    assert_eq!(found.other_value_count, others.len() as u64, "{filter:?}");
+}
+
+async fn series_agrees(
     stack: &Stack,
     data: &DataSet,
     filter: &pb::UsageFilter,
-    (limit, granularity, dimension, page_size): (i32, i32, i32, i32),
+    shape: Shape,
+    all: &[&Event],
 ) {
-    let id = data.workspace_id;
-    let mut fitting: Vec<&Event> = data.events.iter().filter(|event| event.fits(filter)).collect();
-    fitting.sort_by_key(|event| std::cmp::Reverse((event.at_ms, event.request_id)));
-    let expected = count(fitting.iter().copied());
-
-    let summary = stack.summary(id, filter.clone()).await.unwrap();
-    assert_eq!(summary.counts, Some(expected), "{filter:?}");
-
-    let dimension = pb::Dimension::try_from(dimension).unwrap();
-    let breakdown = stack.breakdown(id, filter.clone(), dimension, limit).await.unwrap();
-    let mut values: BTreeMap<String, Vec<&Event>> = BTreeMap::new();
-    for event in &fitting {
-        values.entry(value(event, dimension)).or_default().push(event);
-    }
-    let mut rows: Vec<_> = values.into_iter().map(|(v, events)| (v, count(events.into_iter()))).collect();
-    rows.sort_by_key(|(value, counts)| (std::cmp::Reverse(counts.total_count), value.clone()));
-    let others = rows.split_off(rows.len().min(usize::try_from(limit).unwrap()));
-    let found = breakdown.rows.into_iter().map(|row| (row.value, row.counts.unwrap()));
-    assert_eq!(found.collect::<Vec<_>>(), rows, "{filter:?}");
-    assert_eq!(breakdown.other, Some(sum(others.iter().map(|(_, counts)| counts))), "{filter:?}");
-    assert_eq!(breakdown.other_value_count, others.len() as u64, "{filter:?}");
-
-    let granularity = pb::Granularity::try_from(granularity).unwrap();
-    match stack.series(id, filter.clone(), granularity).await {
-        Ok(series) => assert_series(&series, &fitting, expected, filter),
+    let granularity = pb::Granularity::try_from(shape.granularity).unwrap();
+    let asked = stack.series(data.workspace_id, filter.clone(), granularity, ZONES[shape.zone]).await;
+    let series = match asked {
+        Ok(series) => series,
         Err(status) => {
             assert_eq!(granularity, pb::Granularity::Minute, "{status}");
             assert!(data.span_ms / 60_000 >= 2_000, "{status}");
+            return;
         }
-    }
-
-    let log = stack.log(id, filter, page_size).await;
-    let names = log.into_iter().map(|request| request.name).collect::<Vec<_>>();
-    let name = |event: &&Event| resource::request_name(id, event.request_id);
-    assert_eq!(names, fitting.iter().map(name).collect::<Vec<_>>(), "{filter:?}");
-}
-
-fn assert_series(series: &pb::TimeSeries, events: &[&Event], expected: pb::Counts, filter: &pb::UsageFilter) {
-    let counts = series.points.iter().map(|point| point.counts.as_ref().unwrap());
-    assert_eq!(sum(counts), expected, "{filter:?}");
-    let length_s = match series.granularity() {
-        pb::Granularity::Minute => 60,
-        pb::Granularity::QuarterHour => 900,
-        pb::Granularity::Hour => 3_600,
-        _ => 86_400,
     };
     let starts: Vec<i64> =
-        series.points.iter().map(|point| point.start_time.as_ref().unwrap().seconds).collect();
-    assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == length_s), "{filter:?}");
-    assert!(starts[0] <= filter.from.as_ref().unwrap().seconds && starts[0] % length_s == 0);
-    for (start, point) in starts.iter().zip(&series.points) {
-        let inside =
-            events.iter().filter(|event| event.at_ms.div_euclid(length_s * 1000) * length_s == *start);
-        assert_eq!(point.counts, Some(count(inside.copied())), "{start} {filter:?}");
+        series.points.iter().map(|point| point.start_time.as_ref().unwrap().seconds * 1000).collect();
+    assert!(starts.is_sorted() && starts[0] <= events::span_ms(filter).0.max(starts[0]), "{filter:?}");
+    let mut bars = vec![Vec::new(); starts.len()];
+    for event in all {
+        let at = starts.partition_point(|start| *start <= data.time_counted(event));
+        bars[at - 1].push(*event);
     }
+    for ((start, point), bar) in starts.iter().zip(&series.points).zip(bars) {
+        assert_eq!(
+            point.counts,
+            Some(count(bar.into_iter())),
+            "{start} {granularity:?} {shape:?} {filter:?}"
+        );
+    }
+}
+
+async fn log_agrees(stack: &Stack, data: &DataSet, filter: &pb::UsageFilter, shape: Shape) {
+    let mut live = data.live(filter);
+    live.sort_by_key(|event| std::cmp::Reverse((event.at_ms, event.request_id)));
+    let name = |event: &&Event| resource::request_name(data.workspace_id, event.request_id);
+    let names: Vec<_> = live.iter().map(name).collect();
+    let log = stack.log(data.workspace_id, filter, shape.page_size).await;
+    let found = log.into_iter().map(|request| request.name).collect::<Vec<_>>();
+    assert_eq!(found, names, "{filter:?}");
+}
+
+async fn latency_agrees(stack: &Stack, data: &DataSet, filter: &pb::UsageFilter) {
+    let mut latencies: Vec<u32> = data.live(filter).iter().map(|event| event.latency_us).collect();
+    latencies.sort_unstable();
+    let found = stack.latency(data.workspace_id, filter.clone()).await.unwrap();
+    assert_eq!(found.call_count, latencies.len() as u64, "{filter:?}");
+    assert_eq!(found.max_us, latencies.last().copied().unwrap_or(0), "{filter:?}");
+    assert_eq!(found.error_max > 0.0, !events::needs_calls(filter), "{filter:?}");
+    let percentiles = [(50, found.p50_us), (90, found.p90_us), (95, found.p95_us), (99, found.p99_us)];
+    for (percent, found_us) in percentiles {
+        let Some(last) = latencies.len().checked_sub(1) else { continue };
+        // Neither definition of a percentile between two calls is wrong.
+        let at = latencies.len() * percent / 100;
+        let (low, high) = (latencies[at.saturating_sub(1)], latencies[at.min(last)]);
+        let room = |us: u32| f64::from(us) * found.error_max + 1.0;
+        let bounds = (f64::from(low) - room(low))..=(f64::from(high) + room(high));
+        assert!(
+            bounds.contains(&f64::from(found_us)),
+            "p{percent} is {found_us}, not in {bounds:?} of {latencies:?}"
+        );
+    }
+}
+
+async fn callers_agree(stack: &Stack, data: &DataSet, filter: &pb::UsageFilter) {
+    let live = data.live(filter);
+    let found = stack.callers(data.workspace_id, filter.clone()).await.unwrap();
+    let ips: BTreeSet<_> = live.iter().map(|event| event.client_ip).collect();
+    let keys: BTreeSet<_> = live.iter().map(|event| event.key_id).collect();
+    let expected = (ips.len() as u64, u64::from(!live.is_empty()), keys.len() as u64);
+    assert_eq!((found.client_ip_count, found.user_agent_count, found.key_count), expected, "{filter:?}");
+}
+
+async fn keys_agree(stack: &Stack, data: &DataSet, filter: &pb::UsageFilter, shape: Shape) {
+    let found = match stack.key_usage(data.workspace_id, filter.clone(), shape.granularity, shape.limit).await
+    {
+        Ok(found) => found,
+        Err(status) => return assert!(status.message().starts_with("granularity: "), "{status}"),
+    };
+    // Routes are not known together with the time of the last call.
+    let detail = if events::needs_routes(filter) { pb::Dimension::Secret } else { pb::Dimension::Key };
+    let mut keys: BTreeMap<KeyId, Vec<&Event>> = BTreeMap::new();
+    for event in data.counted(filter, detail) {
+        keys.entry(event.key_id).or_default().push(event);
+    }
+    let mut keys: Vec<_> = keys.into_iter().collect();
+    keys.sort_by_key(|(key_id, events)| (std::cmp::Reverse(events.len()), *key_id));
+    let others = keys.split_off(keys.len().min(usize::try_from(shape.limit).unwrap()));
+    assert_eq!((found.keys.len(), found.other_key_count), (keys.len(), others.len() as u64), "{filter:?}");
+    for (usage, (key_id, events)) in found.keys.iter().zip(keys) {
+        assert_eq!(usage.key_id, key_id.to_string(), "{filter:?}");
+        assert_eq!(usage.counts, Some(count(events.iter().copied())), "{filter:?}");
+        let last = events.iter().map(|event| event.at_ms).max();
+        assert_eq!(usage.last_occurred_at, last.map(crate::stack::timestamp), "{filter:?}");
+        assert_eq!(usage.bar_counts.iter().sum::<u64>(), events.len() as u64, "{filter:?}");
+        let errors = events.iter().filter(|event| event.status_code >= 400).count() as u64;
+        assert_eq!(usage.bar_error_counts.iter().sum::<u64>(), errors, "{filter:?}");
+        assert_eq!(usage.bar_counts.len(), found.start_times.len());
+    }
+}
+
+async fn export_agrees(stack: &Stack, data: &DataSet, filter: &pb::UsageFilter) {
+    let (bytes, row_count) = stack.export(data.workspace_id, filter.clone(), pb::ExportFormat::Ndjson).await;
+    let mut found = Vec::new();
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let row: serde_json::Value = serde_json::from_slice(line).unwrap();
+        found.push(RequestId::from_uuid(row["request_id"].as_str().unwrap().parse().unwrap()));
+    }
+    found.sort_unstable();
+    let mut expected: Vec<_> = data.live(filter).iter().map(|event| event.request_id).collect();
+    expected.sort_unstable();
+    assert_eq!((&found, row_count), (&expected, expected.len() as u64), "{filter:?}");
 }
 
 fn value(event: &Event, dimension: pb::Dimension) -> String {
     match dimension {
+        pb::Dimension::Unspecified => String::new(),
         pb::Dimension::Method => event.method.clone(),
         pb::Dimension::StatusCode => event.status_code.to_string(),
         pb::Dimension::Route => event.route.clone(),
         pb::Dimension::Secret => event.secret_id.to_string(),
         pb::Dimension::Denial => event.denial.clone(),
         pb::Dimension::ClientIp => event.client_ip.to_string(),
+        pb::Dimension::Key => event.key_id.to_string(),
+        pb::Dimension::Origin => event.origin.as_str().to_owned(),
+        pb::Dimension::StatusClass => (event.status_code / 100).to_string(),
+        pb::Dimension::Resource => event.resource_id.clone(),
         _ => event.outcome().as_str().to_owned(),
     }
 }
@@ -160,86 +249,6 @@ fn sum<'c>(all: impl Iterator<Item = &'c pb::Counts>) -> pb::Counts {
 
 fn draw<S: Strategy>(runner: &mut TestRunner, strategy: &S) -> S::Value {
     strategy.new_tree(runner).expect("the strategy rejects nothing").current()
-}
-
-/// Times within the span, most of them at or beside the border of a quarter hour, and many of them equal.
-fn times(base_ms: i64, span_ms: i64) -> impl Strategy<Value = i64> + Clone {
-    let quarter = 0..(span_ms / QUARTER_MS);
-    prop_oneof![
-        (0..span_ms).prop_map(move |at| base_ms + at),
-        (quarter, -1..=1i64).prop_map(move |(quarter, beside)| base_ms + quarter * QUARTER_MS + beside),
-    ]
-}
-
-fn data_set(runner: &mut TestRunner, span_ms: i64) -> DataSet {
-    let base_ms = some_days_ago() - span_ms;
-    let keys: Vec<KeyId> = (0..3).map(|_| KeyId::generate()).collect();
-    let secrets: Vec<SecretId> = (0..4).map(|_| SecretId::generate()).collect();
-    let event = (
-        select(keys.clone()),
-        times(base_ms, span_ms),
-        select(&METHODS),
-        select(&ROUTES),
-        select(&STATUS_CODES),
-        select(&RESOURCE_IDS),
-        (select(secrets.clone()), select(&DENIALS), select(&CLIENT_IPS)),
-    );
-    let event = event.prop_map(|(key_id, at_ms, method, route, status_code, resource_id, rest)| Event {
-        secret_id: rest.0,
-        denial: rest.1.into(),
-        client_ip: rest.2.parse().unwrap(),
-        method: method.into(),
-        route: route.into(),
-        status_code,
-        resource_id: resource_id.into(),
-        ..Event::new(key_id, at_ms)
-    });
-    let events = draw(runner, &prop::collection::vec(event, EVENTS));
-    DataSet { workspace_id: WorkspaceId::generate(), keys, secrets, events, base_ms, span_ms }
-}
-
-/// Filters that mostly find something: each condition is there one time in three.
-fn filters(data: &DataSet) -> impl Strategy<Value = pb::UsageFilter> {
-    let some = |values: Vec<String>| {
-        let most = values.len();
-        prop_oneof![2 => Just(vec![]), 1 => subsequence(values, 1..=most)]
-    };
-    let texts = |values: &[&str]| some(values.iter().map(|value| (*value).to_owned()).collect());
-    let secrets: Vec<String> = data.secrets.iter().map(ToString::to_string).collect();
-    let at = times(data.base_ms, data.span_ms);
-    let codes = STATUS_CODES.iter().map(|code| u32::from(*code)).collect::<Vec<_>>();
-    (
-        (at.clone(), at, 0..1_000_000i32, 0..1_000_000i32),
-        some(data.keys.iter().map(ToString::to_string).collect()),
-        prop_oneof![2 => Just(vec![]), 1 => subsequence(vec![1, 2, 3], 1..=3)],
-        texts(&["get", "POST", "Patch", "PUT"]),
-        texts(&ROUTES),
-        prop_oneof![2 => Just(vec![]), 1 => subsequence(codes, 1..=8)],
-        prop_oneof![4 => Just(vec![]), 1 => subsequence(RESOURCE_IDS.map(str::to_owned).to_vec(), 1..=4)],
-        prop_oneof![4 => Just(vec![]), 1 => subsequence(secrets, 1..=4)],
-        prop_oneof![4 => Just(vec![]), 1 => subsequence(DENIALS.map(str::to_owned).to_vec(), 1..=3)],
-    )
-        .prop_map(
-            |(at, key_ids, outcomes, methods, routes, status_codes, resource_ids, secret_ids, denials)| {
-                let (a, b, fine_a, fine_b) = at;
-                let mut wire = filter(a.min(b), a.max(b) + 1);
-                // Finer than a millisecond: the border must still be exact.
-                wire.from.as_mut().unwrap().nanos += fine_a * i32::from(fine_a % 2 == 0);
-                wire.to = Some(timestamp(a.max(b) + 2));
-                wire.to.as_mut().unwrap().nanos += fine_b * i32::from(fine_b % 2 == 0);
-                pb::UsageFilter {
-                    key_ids,
-                    outcomes,
-                    methods,
-                    routes,
-                    status_codes,
-                    resource_ids,
-                    secret_ids,
-                    denials,
-                    ..wire
-                }
-            },
-        )
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ async fn a_bad_filter_is_refused_by_every_rpc() {
     ] {
         let summary = stack.summary(id, bad.clone()).await.unwrap_err();
         let breakdown = stack.breakdown(id, bad.clone(), pb::Dimension::Route, 0).await.unwrap_err();
-        let series = stack.series(id, bad.clone(), pb::Granularity::Unspecified).await.unwrap_err();
+        let series = stack.series(id, bad.clone(), pb::Granularity::Unspecified, "").await.unwrap_err();
         let page = stack.page(id, bad, 0, "").await.unwrap_err();
         for status in [summary, breakdown, series, page] {
             assert_names(&status, field);
@@ -63,7 +63,8 @@ async fn a_bad_field_of_one_rpc_is_named() {
     assert_names(&refused, "dimension");
     let refused = stack.breakdown(id, good(), pb::Dimension::Method, -1).await.unwrap_err();
     assert_names(&refused, "limit");
-    let refused = stack.series(id, filter(at, at + 2 * DAY_MS), pb::Granularity::Minute).await.unwrap_err();
+    let refused =
+        stack.series(id, filter(at, at + 2 * DAY_MS), pb::Granularity::Minute, "").await.unwrap_err();
     assert_names(&refused, "granularity");
     assert_names(&stack.page(id, good(), -1, "").await.unwrap_err(), "page_size");
     assert_names(&stack.page(id, good(), 0, "x").await.unwrap_err(), "page_token");

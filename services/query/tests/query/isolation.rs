@@ -42,7 +42,7 @@ async fn two_workspaces_never_see_each_other() {
         assert_eq!(total(summary.counts), expected, "{question:?}");
         let breakdown = stack.breakdown(ours, question.clone(), pb::Dimension::Method, 0).await.unwrap();
         assert_eq!(breakdown.rows.into_iter().map(|row| total(row.counts)).sum::<u64>(), expected);
-        let series = stack.series(ours, question.clone(), pb::Granularity::QuarterHour).await.unwrap();
+        let series = stack.series(ours, question.clone(), pb::Granularity::QuarterHour, "").await.unwrap();
         assert_eq!(series.points.into_iter().map(|point| total(point.counts)).sum::<u64>(), expected);
         let log = stack.log(ours, &question, 16).await;
         assert_eq!(log.len() as u64, expected);

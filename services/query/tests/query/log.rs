@@ -124,7 +124,8 @@ async fn the_ends_of_time_are_no_error() {
     ] {
         let summary = stack.summary(workspace_id, range.clone()).await.unwrap();
         assert_eq!(total(summary.counts), 0, "{range:?}");
-        let series = stack.series(workspace_id, range.clone(), pb::Granularity::Unspecified).await.unwrap();
+        let series =
+            stack.series(workspace_id, range.clone(), pb::Granularity::Unspecified, "").await.unwrap();
         assert!(!series.points.is_empty());
         assert!(stack.log(workspace_id, &range, 10).await.is_empty());
     }
@@ -174,7 +175,7 @@ async fn every_answer_says_how_complete_it_is() {
     let all = async || {
         let summary = stack.summary(workspace_id, range.clone()).await.unwrap().freshness.unwrap();
         let breakdown = stack.breakdown(workspace_id, range.clone(), pb::Dimension::Route, 0).await.unwrap();
-        let series = stack.series(workspace_id, range.clone(), pb::Granularity::Hour).await.unwrap();
+        let series = stack.series(workspace_id, range.clone(), pb::Granularity::Hour, "").await.unwrap();
         let page = stack.page(workspace_id, range.clone(), 0, "").await.unwrap();
         for other in [breakdown.freshness, series.freshness, page.freshness] {
             assert_eq!(other.as_ref(), Some(&summary));

@@ -9,6 +9,7 @@ mod injection;
 mod isolation;
 mod log;
 mod outage;
+mod pairs;
 mod process;
 mod schema;
 mod stack;

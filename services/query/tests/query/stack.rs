@@ -123,15 +123,117 @@ impl Stack {
         workspace_id: WorkspaceId,
         filter: pb::UsageFilter,
         granularity: pb::Granularity,
+        time_zone: &str,
     ) -> Result<pb::TimeSeries, Status> {
         let request = pb::GetTimeSeriesRequest {
             parent: resource::workspace_name(workspace_id),
             filter: Some(filter),
             granularity: granularity.into(),
-            ..Default::default()
+            time_zone: time_zone.to_owned(),
         };
         let request = self.keys.request(workspace_id, request);
         self.client.clone().get_time_series(request).await.map(Response::into_inner)
+    }
+
+    pub(crate) async fn pairs(
+        &self,
+        workspace_id: WorkspaceId,
+        filter: pb::UsageFilter,
+        dimensions: (pb::Dimension, pb::Dimension),
+        limit: i32,
+    ) -> Result<pb::Breakdown, Status> {
+        let request = pb::GetBreakdownRequest {
+            parent: resource::workspace_name(workspace_id),
+            filter: Some(filter),
+            dimension: dimensions.0.into(),
+            second_dimension: dimensions.1.into(),
+            limit,
+        };
+        let request = self.keys.request(workspace_id, request);
+        self.client.clone().get_breakdown(request).await.map(Response::into_inner)
+    }
+
+    pub(crate) async fn latency(
+        &self,
+        workspace_id: WorkspaceId,
+        filter: pb::UsageFilter,
+    ) -> Result<pb::Latency, Status> {
+        let request =
+            pb::GetLatencyRequest { parent: resource::workspace_name(workspace_id), filter: Some(filter) };
+        let request = self.keys.request(workspace_id, request);
+        self.client.clone().get_latency(request).await.map(Response::into_inner)
+    }
+
+    pub(crate) async fn callers(
+        &self,
+        workspace_id: WorkspaceId,
+        filter: pb::UsageFilter,
+    ) -> Result<pb::Callers, Status> {
+        let request =
+            pb::GetCallersRequest { parent: resource::workspace_name(workspace_id), filter: Some(filter) };
+        let request = self.keys.request(workspace_id, request);
+        self.client.clone().get_callers(request).await.map(Response::into_inner)
+    }
+
+    pub(crate) async fn key_usage(
+        &self,
+        workspace_id: WorkspaceId,
+        filter: pb::UsageFilter,
+        granularity: i32,
+        limit: i32,
+    ) -> Result<pb::ListKeyUsageResponse, Status> {
+        let request = pb::ListKeyUsageRequest {
+            parent: resource::workspace_name(workspace_id),
+            filter: Some(filter),
+            granularity,
+            time_zone: String::new(),
+            limit,
+        };
+        let request = self.keys.request(workspace_id, request);
+        self.client.clone().list_key_usage(request).await.map(Response::into_inner)
+    }
+
+    pub(crate) async fn export_pieces(
+        &self,
+        workspace_id: WorkspaceId,
+        request: pb::ExportRequestsRequest,
+    ) -> Result<Vec<pb::ExportRequestsResponse>, Status> {
+        let request = self.keys.request(workspace_id, request);
+        let mut stream = self.client.clone().export_requests(request).await?.into_inner();
+        let mut pieces = Vec::new();
+        while let Some(piece) = stream.message().await? {
+            pieces.push(piece);
+        }
+        Ok(pieces)
+    }
+
+    /// A whole file, and how many calls it says it has.
+    pub(crate) async fn export(
+        &self,
+        workspace_id: WorkspaceId,
+        filter: pb::UsageFilter,
+        format: pb::ExportFormat,
+    ) -> (Vec<u8>, u64) {
+        let request = pb::ExportRequestsRequest {
+            parent: resource::workspace_name(workspace_id),
+            filter: Some(filter),
+            format: format.into(),
+            resume_token: String::new(),
+        };
+        let pieces = self.export_pieces(workspace_id, request).await.unwrap();
+        let row_count = pieces.last().unwrap().row_count;
+        (pieces.into_iter().flat_map(|piece| piece.data).collect(), row_count)
+    }
+
+    /// Waits until the service knows of the archive.
+    pub(crate) async fn horizon_is(&self, calls_from_ms: i64) {
+        let workspace_id = WorkspaceId::generate();
+        let old = filter(calls_from_ms - 1, calls_from_ms);
+        parts::eventually("the archive is known", async || {
+            let summary = self.summary(workspace_id, old.clone()).await.unwrap();
+            summary.freshness.unwrap().calls_from == Some(timestamp(calls_from_ms))
+        })
+        .await;
     }
 
     pub(crate) async fn page(
