@@ -59,8 +59,8 @@ pub(crate) async fn list(
             page_token::write(Page { position: position_of(row), is_backward }, question)
         })
     };
-    // Where the page was come from, there is another one; and before a first page more may come.
-    let (has_next, has_previous) = if is_backward { (true, has_more) } else { (has_more, true) };
+    // Where the page was come from, there is another one.
+    let (has_next, has_previous) = if is_backward { (true, has_more) } else { (has_more, page.is_some()) };
     Ok(pb::ListRequestsResponse {
         next_page_token: token(rows.last().filter(|_| has_next), false),
         previous_page_token: token(rows.first().filter(|_| has_previous), true),

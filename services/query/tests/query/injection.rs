@@ -9,7 +9,7 @@ use crate::{
     stack::{Stack, filter, some_days_ago, total},
 };
 
-const RANDOM_STRINGS: usize = 3_000;
+const RANDOM_STRINGS: usize = 125_000;
 const VALUES_PER_CALL: usize = 100;
 const RANGE_MS: i64 = 86_400_000;
 
@@ -131,16 +131,16 @@ async fn a_hostile_value_finds_exactly_itself() {
     let stack = Stack::start().await;
     let (workspace_id, key_id, at) = (WorkspaceId::generate(), KeyId::generate(), some_days_ago());
     let texts = hostile(RANDOM_STRINGS);
-    assert!(texts.len() > 2_000, "{}", texts.len());
+    assert!(texts.len() > 100_000, "{}", texts.len());
     // Every other one is there; a neighbour's rows hold them all.
     let stored: Vec<&String> = texts.iter().step_by(2).collect();
     let call =
         |text: &String| Event { route: text.clone(), resource_id: text.clone(), ..Event::new(key_id, at) };
-    for chunk in stored.chunks(500) {
+    for chunk in stored.chunks(5_000) {
         let calls: Vec<_> = chunk.iter().map(|text| call(text)).collect();
         events::insert(&stack.clickhouse, workspace_id, &calls).await;
     }
-    for chunk in texts.chunks(500) {
+    for chunk in texts.chunks(5_000) {
         let calls: Vec<_> = chunk.iter().map(call).collect();
         events::insert(&stack.clickhouse, WorkspaceId::generate(), &calls).await;
     }
@@ -158,7 +158,7 @@ async fn a_hostile_value_finds_exactly_itself() {
         assert_eq!(count(by_resource(chunk)).await, expected, "{chunk:?}");
     }
     // One by one, where nothing beside it hides what it does.
-    for (number, text) in texts.iter().enumerate().step_by(11) {
+    for (number, text) in texts.iter().enumerate().step_by(1_009) {
         let one = std::slice::from_ref(text);
         let expected = u64::from(number % 2 == 0);
         assert_eq!(count(by_route(one)).await, expected, "{text:?}");

@@ -12,6 +12,14 @@ use crate::{
 
 const DAY_MS: i64 = 86_400_000;
 
+fn any_of(conditions: Vec<pb::Condition>) -> pb::Condition {
+    pb::Condition { kind: Some(pb::condition::Kind::AnyOf(pb::Conditions { conditions })) }
+}
+
+fn not(condition: pb::Condition) -> pb::Condition {
+    pb::Condition { kind: Some(pb::condition::Kind::Not(Box::new(condition))) }
+}
+
 #[tokio::test]
 async fn two_workspaces_never_see_each_other() {
     let stack = Stack::start().await;
@@ -37,6 +45,12 @@ async fn two_workspaces_never_see_each_other() {
         (of(&[our_key, their_key]), 40),
         (pb::UsageFilter { resource_ids: vec!["theirs".into()], ..of(&[]) }, 0),
         (pb::UsageFilter { resource_ids: vec![String::new()], ..of(&[our_key, their_key]) }, 40),
+        // Whatever a condition says, the workspace comes on top of it.
+        (pb::UsageFilter { condition: Some(not(any_of(vec![]))), ..of(&[]) }, 40),
+        (
+            pb::UsageFilter { condition: Some(any_of(vec![not(any_of(vec![])), any_of(vec![])])), ..of(&[]) },
+            40,
+        ),
     ] {
         let summary = stack.summary(ours, question.clone()).await.unwrap();
         assert_eq!(total(summary.counts), expected, "{question:?}");
@@ -46,6 +60,13 @@ async fn two_workspaces_never_see_each_other() {
         assert_eq!(series.points.into_iter().map(|point| total(point.counts)).sum::<u64>(), expected);
         let log = stack.log(ours, &question, 16).await;
         assert_eq!(log.len() as u64, expected);
+        assert_eq!(stack.latency(ours, question.clone()).await.unwrap().call_count, expected);
+        let callers = stack.callers(ours, question.clone()).await.unwrap();
+        assert_eq!(callers.key_count, u64::from(expected > 0));
+        let usage = stack.key_usage(ours, question.clone(), 0, 0).await.unwrap();
+        assert_eq!(usage.keys.iter().map(|key| total(key.counts)).sum::<u64>(), expected);
+        let (_, row_count) = stack.export(ours, question.clone(), pb::ExportFormat::Ndjson).await;
+        assert_eq!(row_count, expected);
         assert!(
             log.iter().all(|request| request.key_id == our_key.to_string() && request.resource_id.is_empty())
         );
@@ -87,13 +108,26 @@ async fn another_workspace_is_not_found_as_one_that_never_was() {
         granularity: 0,
         ..Default::default()
     };
-    let list = pb::ListRequestsRequest { parent, filter, ..Default::default() };
+    let list =
+        pb::ListRequestsRequest { parent: parent.clone(), filter: filter.clone(), ..Default::default() };
+    let latency = pb::GetLatencyRequest { parent: parent.clone(), filter: filter.clone() };
+    let callers = pb::GetCallersRequest { parent: parent.clone(), filter: filter.clone() };
+    let usage =
+        pb::ListKeyUsageRequest { parent: parent.clone(), filter: filter.clone(), ..Default::default() };
+    let tail =
+        pb::TailRequestsRequest { parent: parent.clone(), filter: filter.clone(), ..Default::default() };
+    let export = pb::ExportRequestsRequest { parent, filter, format: 1, ..Default::default() };
     let keys = &stack.keys;
     let refused = [
         client.get_summary(keys.request(ours, summary.clone())).await.unwrap_err(),
         client.get_breakdown(keys.request(ours, breakdown)).await.unwrap_err(),
         client.get_time_series(keys.request(ours, series)).await.unwrap_err(),
         client.list_requests(keys.request(ours, list)).await.unwrap_err(),
+        client.get_latency(keys.request(ours, latency)).await.unwrap_err(),
+        client.get_callers(keys.request(ours, callers)).await.unwrap_err(),
+        client.list_key_usage(keys.request(ours, usage)).await.unwrap_err(),
+        client.tail_requests(keys.request(ours, tail)).await.unwrap_err(),
+        client.export_requests(keys.request(ours, export)).await.unwrap_err(),
     ];
     for status in refused {
         assert_eq!(status.code(), Code::NotFound);

@@ -54,6 +54,72 @@ async fn new_calls_do_not_shift_pages() {
 }
 
 #[tokio::test]
+async fn the_log_is_read_both_ways() {
+    let stack = Stack::start().await;
+    let (workspace_id, key_id, at) = (WorkspaceId::generate(), KeyId::generate(), some_days_ago());
+    // Few and far between, some in one millisecond, so that quarters are read one by one.
+    let calls: Vec<Event> = (0..30).map(|n| Event::new(key_id, at - n / 3 * 30 * HOUR_MS)).collect();
+    events::insert(&stack.clickhouse, workspace_id, &calls).await;
+    let mut newest: Vec<&Event> = calls.iter().collect();
+    newest.sort_by_key(|event| std::cmp::Reverse((event.at_ms, event.request_id)));
+    let newest: Vec<String> =
+        newest.iter().map(|event| resource::request_name(workspace_id, event.request_id)).collect();
+    let page = async |order: pb::Order, token: &str| {
+        let request = pb::ListRequestsRequest {
+            parent: resource::workspace_name(workspace_id),
+            filter: Some(filter(at - 600 * HOUR_MS, at + HOUR_MS)),
+            page_size: 7,
+            page_token: token.to_owned(),
+            order: order.into(),
+        };
+        let request = stack.keys.request(workspace_id, request);
+        stack.client.clone().list_requests(request).await.unwrap().into_inner()
+    };
+    for order in [pb::Order::NewestFirst, pb::Order::OldestFirst] {
+        let mut expected = newest.clone();
+        if order == pb::Order::OldestFirst {
+            expected.reverse();
+        }
+        let expected: Vec<_> = expected.chunks(7).collect();
+        let mut found = page(order, "").await;
+        for (number, part) in expected.iter().enumerate() {
+            assert_eq!(names(&found), *part, "{order:?} {number}");
+            if number + 1 < expected.len() {
+                found = page(order, &found.next_page_token).await;
+            }
+        }
+        assert_eq!(found.next_page_token, "");
+        for part in expected.iter().rev().skip(1) {
+            found = page(order, &found.previous_page_token).await;
+            assert_eq!(names(&found), *part, "{order:?}");
+            assert!(!found.next_page_token.is_empty());
+        }
+        assert_eq!(found.previous_page_token, "", "it is known that nothing comes before");
+        assert_eq!(page(order, "").await.previous_page_token, "", "the first page is the first");
+    }
+}
+
+#[tokio::test]
+async fn a_summary_knows_the_range_before() {
+    let stack = Stack::start().await;
+    let (workspace_id, key_id, at) = (WorkspaceId::generate(), KeyId::generate(), some_days_ago());
+    let calls: Vec<Event> = [-HOUR_MS - 1, -HOUR_MS, -1, 0, HOUR_MS - 1, HOUR_MS]
+        .iter()
+        .map(|offset| Event::new(key_id, at + offset))
+        .collect();
+    events::insert(&stack.clickhouse, workspace_id, &calls).await;
+    let request = pb::GetSummaryRequest {
+        parent: resource::workspace_name(workspace_id),
+        filter: Some(filter(at, at + HOUR_MS)),
+        with_previous: true,
+    };
+    let request = stack.keys.request(workspace_id, request);
+    let summary = stack.client.clone().get_summary(request).await.unwrap().into_inner();
+    assert_eq!((total(summary.counts), total(summary.previous_counts)), (2, 2));
+    assert!(summary.freshness.unwrap().read_cost.unwrap().row_count >= 4);
+}
+
+#[tokio::test]
 async fn a_token_of_another_question_is_refused() {
     let stack = Stack::start().await;
     let (workspace_id, other, at) = (WorkspaceId::generate(), WorkspaceId::generate(), some_days_ago());

@@ -13,3 +13,4 @@ mod pairs;
 mod process;
 mod schema;
 mod stack;
+mod streams;
