@@ -31,7 +31,8 @@ impl Stack {
     }
 
     pub(crate) async fn summary(&self, filter: UsageFilter) -> (Counts, Freshness) {
-        let request = GetSummaryRequest { parent: self.workspace.clone(), filter: Some(filter) };
+        let request =
+            GetSummaryRequest { parent: self.workspace.clone(), filter: Some(filter), ..Default::default() };
         let request = self.signed(request).await;
         let summary = self.usage().await.get_summary(request).await.unwrap().into_inner();
         (summary.counts.unwrap(), summary.freshness.unwrap())
@@ -58,6 +59,7 @@ impl Stack {
             filter: Some(filter),
             dimension: dimension.into(),
             limit: 1_000,
+            ..Default::default()
         };
         let request = self.signed(request).await;
         self.usage().await.get_breakdown(request).await.unwrap().into_inner()
@@ -80,6 +82,7 @@ impl Stack {
                 filter: Some(filter.clone()),
                 page_size: 1_000,
                 page_token,
+                ..Default::default()
             };
             let request = self.signed(request).await;
             let page = self.usage().await.list_requests(request).await.unwrap().into_inner();
