@@ -51,6 +51,8 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/0009_unknown_fields.sql"),
     },
     Migration { version: 10, name: "merges", sql: include_str!("../migrations/0010_merges.sql") },
+    Migration { version: 11, name: "placeholder", sql: include_str!("../migrations/0011_placeholder.sql") },
+    Migration { version: 12, name: "views", sql: include_str!("../migrations/0012_views.sql") },
 ];
 
 impl Migration {
