@@ -8,13 +8,11 @@ grant create database, create table, create view, create dictionary, select, ins
 -- A table says its engine, and ClickHouse asks who may use it.
 grant table engine on MergeTree to keymeter_ingest;
 grant table engine on ReplacingMergeTree to keymeter_ingest;
--- A takeover waits for inserts that an older ingest began, and ends them. Expiry waits for changes of rows.
-grant show processlist, kill query on *.* to keymeter_ingest;
+-- A takeover waits for inserts that an older ingest began as the same user, and ends them. Expiry waits for changes of rows.
+grant kill query on *.* to keymeter_ingest;
 grant select on system.processes to keymeter_ingest;
 grant select on system.mutations to keymeter_ingest;
 grant select on system.tables to keymeter_ingest;
--- The fence is a dictionary that reads a table of this server.
-grant read, write on clickhouse to keymeter_ingest;
 -- On a cluster also: grant cluster, remote on *.* and the table engines Replicated… and Distributed.
 
 -- For `ingest analyst` too. Give them to an administrator's user instead, if ingest itself is not to make users.
@@ -32,5 +30,5 @@ grant select on keymeter.daily_totals to keymeter_query;
 grant select on keymeter.watermarks to keymeter_query;
 grant select on keymeter.gaps to keymeter_query;
 
--- Whoever has no user here has none: the default user is for the machine itself, and the fence reads its table as it.
-alter user default host local;
+-- The fence is a dictionary that reads its table as the user `default` without a password: leave it there, and let it in from this
+-- machine alone (`host local`, where it is defined).

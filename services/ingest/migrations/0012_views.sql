@@ -5,7 +5,7 @@
 
 create view if not exists keymeter.requests
 (
-    request_id String comment 'the call, req_…, as in the answer''s header and in the log',
+    request_id String comment 'the call, req_…',
     occurred_at DateTime64(3, 'UTC') comment 'when the call began',
     key_id String comment 'the key, key_…',
     secret_id String comment 'which of the key''s secrets was sent, sec_…',
@@ -153,6 +153,7 @@ from keymeter.watermarks as watermarks final
 comment 'Up to when the data is complete, over all shards';
 
 alter table keymeter.daily_totals modify sql security invoker;
+alter table keymeter.daily_totals modify comment 'Totals by day (UTC) of the days that are archived: they outlive single calls';
 
 alter table keymeter.daily_totals
     comment column if exists workspace_id 'the tenant',
