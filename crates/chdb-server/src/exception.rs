@@ -74,6 +74,11 @@ impl Exception {
         format!("\r\n__exception__\r\n{tag}\r\n{body}{} {tag}\r\n__exception__\r\n", body.len())
     }
 
+    /// Whether the engine's user may not do it: no grant, or read-only.
+    pub(crate) const fn is_about_rights(&self) -> bool {
+        matches!(self.code, 164 | 497)
+    }
+
     /// The HTTP status that ClickHouse gives this code.
     pub(crate) fn status(&self) -> StatusCode {
         match self.code {

@@ -1,4 +1,4 @@
-//! `ingest analyst`: the ClickHouse user of a workspace. What it may see and use is said by `analysts/create.sql`, not
+//! `ingest analyst`: the ClickHouse user of a workspace. What it may see and use is said by `deploy/clickhouse`, not
 //! here. Never keeps a password.
 
 use std::io::{self, Write as _};
@@ -12,7 +12,10 @@ use crate::{config::Config, layout::Layout, schema, store::Store};
 
 /// 128 bits.
 const PASSWORD_BYTES: usize = 16;
-const CREATE: &str = include_str!("../analysts/create.sql");
+const CREATE: &str = concat!(
+    include_str!("../../../deploy/clickhouse/analysts.sql"),
+    include_str!("../../../deploy/clickhouse/analyst.sql")
+);
 /// What the names of all analysts start with; the row policy goes by what follows it.
 const PREFIX: &str = "analyst_";
 
@@ -108,7 +111,9 @@ fn password() -> anyhow::Result<String> {
 
 fn rights(config: &Config) -> String {
     let user = config.clickhouse_user.as_deref().unwrap_or("default");
-    format!("the ClickHouse user {user} needs access_management, and what it grants with grant option")
+    format!(
+        "the ClickHouse user {user} needs access_management, what it grants with grant option, and set definer"
+    )
 }
 
 #[cfg(test)]
@@ -131,10 +136,28 @@ mod tests {
             assert!(all.iter().all(|sql| !sql.contains("{")), "{all:?}");
             for table in ["request_events", "daily_archive"] {
                 let names = |sql: &&String| sql.contains(&format!(" on keymeter.{table}"));
-                let of_table: Vec<_> = all.iter().filter(names).collect();
-                assert_eq!(of_table.len(), of_table.iter().filter(|sql| read(sql)).count() * 2);
+                let (reads, policies): (Vec<_>, Vec<_>) = all.iter().filter(names).partition(|sql| read(sql));
+                // For analysts, and for the views, which alone may read.
+                assert_eq!(policies.len(), reads.len() * 2);
+                assert!(reads.iter().all(|sql| sql.ends_with("to keymeter_views")));
             }
         }
+    }
+
+    #[test]
+    fn a_view_is_readable_only_after_it_reads_with_the_rights_of_nobody() {
+        let all = rendered(&Layout::default());
+        let granted =
+            all.iter().filter(|sql| sql.starts_with("grant") && sql.ends_with("to keymeter_analyst"));
+        let mut views = 0;
+        for grant in granted {
+            let view = grant.split_whitespace().find(|word| word.starts_with("keymeter.")).unwrap();
+            let definer = format!("alter table {view} modify definer = keymeter_views sql security definer");
+            let position = |sql: &str| all.iter().position(|one| one == sql).unwrap();
+            assert!(position(&definer) < position(grant), "{view}");
+            views += 1;
+        }
+        assert_eq!(views, 5);
     }
 
     #[test]
@@ -149,7 +172,7 @@ mod tests {
         let all = rendered(&Layout::new(Some("main".to_owned())));
         assert!(all.iter().all(|sql| sql.contains(" on cluster 'main'")), "{all:?}");
         let policies = all.iter().filter(|sql| sql.contains("create row policy"));
-        assert_eq!(policies.filter(|sql| sql.contains("_local")).count(), 2);
+        assert_eq!(policies.filter(|sql| sql.contains("_local")).count(), 4);
     }
 
     #[test]

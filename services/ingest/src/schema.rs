@@ -52,6 +52,7 @@ pub const MIGRATIONS: &[Migration] = &[
     },
     Migration { version: 10, name: "merges", sql: include_str!("../migrations/0010_merges.sql") },
     Migration { version: 11, name: "for_queries", sql: include_str!("../migrations/0011_for_queries.sql") },
+    Migration { version: 12, name: "views", sql: include_str!("../migrations/0012_views.sql") },
 ];
 
 impl Migration {

@@ -1,6 +1,6 @@
 //! ClickHouse for tests: `chdb-server` over the installed engine. Has no users and no replicas.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use rustix::process::Signal;
 
@@ -90,6 +90,23 @@ impl ClickHouse {
         self.process
             .ready(async || matches!(http::get(&address, "/ping").await, Ok(answer) if answer.status == 200))
             .await;
+    }
+
+    /// Stops it and starts it again on the same data with these contents of the engine's file of users: grants,
+    /// profiles and policies of its one user `default`, say.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub async fn restart_with_users(&mut self, users: &str) {
+        self.stop().await;
+        let (users_file, config_file) =
+            (self.process.folder().join("users.xml"), self.process.folder().join("chdb.xml"));
+        fs::write(&users_file, users).expect("own folder");
+        let config =
+            format!("<clickhouse><users_config>{}</users_config></clickhouse>", users_file.display());
+        fs::write(&config_file, config).expect("own folder");
+        self.process.set_env("CHDB_CONFIG_FILE", config_file);
+        self.restart().await;
     }
 
     /// Freezes it: connections stay open and nothing answers.

@@ -64,6 +64,12 @@ impl Process {
         self
     }
 
+    /// Of the next start.
+    pub(crate) fn set_env(&mut self, name: &str, value: impl Into<OsString>) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.into()));
+    }
+
     /// Starts as another user, who then owns the folder.
     pub(crate) fn user(mut self, uid: u32) -> Self {
         std::os::unix::fs::chown(self.folder.path(), Some(uid), Some(uid))

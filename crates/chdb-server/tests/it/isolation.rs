@@ -70,3 +70,29 @@ async fn row_policies_of_a_users_file_hold() {
     server.query("insert into t values (1), (2)").await;
     assert_eq!(server.query("select a from t").await, "1\n");
 }
+
+#[tokio::test]
+async fn rights_and_limits_of_a_users_file_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = "<clickhouse><profiles><default><readonly>2</readonly><max_threads>1</max_threads>\
+        <constraints><max_threads><const/></max_threads></constraints></default></profiles><quotas><default/></quotas>\
+        <users><default><password></password><networks><ip>::/0</ip></networks><profile>default</profile>\
+        <quota>default</quota><grants><query>grant select on default.t</query></grants></default></users></clickhouse>";
+    let users_file = folder.path().join("users.xml");
+    std::fs::write(&users_file, users).unwrap();
+    let config = format!("<clickhouse><users_config>{}</users_config></clickhouse>", users_file.display());
+    let config_file = folder.path().join("chdb.xml");
+    std::fs::write(&config_file, config).unwrap();
+    let server = Server::start_with(&[("CHDB_CONFIG_FILE", config_file.to_str().unwrap())]).await;
+    assert_eq!(server.query("show grants").await, "GRANT SELECT ON default.t TO default\n");
+    for (refused, code) in [
+        ("create table t (a UInt64) engine = MergeTree order by a", "497"),
+        ("select * from file('/etc/passwd', LineAsString)", "497"),
+        ("select 1 settings readonly = 0", "164"),
+        ("select 1 settings max_threads = 2", "452"),
+    ] {
+        let answer = server.post("", refused).await;
+        assert_eq!(answer.header("x-clickhouse-exception-code"), code, "{refused}: {}", answer.text());
+    }
+    assert_eq!(server.query("select 1 settings max_block_size = 7").await, "1\n");
+}

@@ -1,5 +1,6 @@
 //! Ingest as a process on a real NATS and a real ClickHouse engine.
 
+mod analysts;
 mod archive;
 mod audit;
 mod bad_events;
