@@ -10,5 +10,4 @@ mod isolation;
 mod log;
 mod outage;
 mod process;
-mod schema;
 mod stack;
