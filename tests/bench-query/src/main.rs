@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use clap::Parser as _;
 use figures::{Asked, Figures, say};
-use measure::{Worst, line};
+use measure::line;
 use ours::Ours;
 
 /// What is asked of figures.
@@ -62,31 +62,26 @@ async fn main() -> anyhow::Result<()> {
     let largest = sizes.last().map_or(0, |(events, _)| *events);
     let figures = Figures::new(ASKED);
     figures.note("events", largest as f64);
+    // The largest first: figures without a suffix are of it.
     let mut worst = Vec::new();
-    for (events, suffix) in sizes {
+    for (events, suffix) in sizes.iter().rev() {
         say(&format!("{events} calls"));
         line(format_args!("{events} calls"))?;
-        let suffix = if events == largest { "" } else { suffix };
-        worst.push(of_size(&figures, &folder, events, suffix).await?);
+        let suffix = if *events == largest { "" } else { suffix };
+        let ours = Ours::start(load::load(&folder, *events).await?).await?;
+        worst.push(run::measure(&figures, &ours, &ours.ranks().await?, suffix).await?);
     }
-    if let [_, small, large] = &worst[..] {
+    if let [large, small, _] = &worst[..] {
         run::growth(&figures, small, large);
     }
-    line(figures.json())
-}
-
-async fn of_size(
-    figures: &Figures,
-    folder: &std::path::Path,
-    events: u64,
-    suffix: &str,
-) -> anyhow::Result<Worst> {
-    let ours = Ours::start(load::load(folder, events).await?).await?;
-    let keys = ours.ranks().await?;
-    let worst = run::measure(figures, &ours, &keys, suffix).await?;
-    if events <= COMPARED_MAX {
-        let suffix = if events == COMPARED_MAX { "" } else { suffix };
-        peers::compare(figures, &ours, &keys, suffix).await?;
+    let compared: Vec<_> = sizes.into_iter().filter(|(events, _)| *events <= COMPARED_MAX).collect();
+    let largest = compared.last().map_or(0, |(events, _)| *events);
+    for (events, suffix) in compared.into_iter().rev() {
+        say(&format!("{events} calls, beside others"));
+        line(format_args!("{events} calls, beside others"))?;
+        let suffix = if events == largest { "" } else { suffix };
+        let ours = Ours::start(load::load(&folder, events).await?).await?;
+        peers::compare(&figures, &ours, &ours.ranks().await?, suffix).await?;
     }
-    Ok(worst)
+    line(figures.json())
 }

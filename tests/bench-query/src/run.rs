@@ -101,12 +101,8 @@ pub(crate) fn growth(figures: &Figures, small: &Worst, large: &Worst) {
 /// How a median comes about when others are asked too.
 pub(crate) const BESIDE: Limit = Limit { calls: 9, calls_min: 3, time: Duration::from_millis(300) };
 
-/// Medians of the questions, in their order, with what was counted.
-pub(crate) async fn medians(ours: &Ours, questions: &[Question]) -> anyhow::Result<Vec<(u64, f64)>> {
-    let mut medians = Vec::with_capacity(questions.len());
-    for question in questions {
-        let (size, times) = repeat(BESIDE, async || ours.ask(question).await).await?;
-        medians.push((size, times.p50_ms));
-    }
-    Ok(medians)
+/// What was counted, and the median in milliseconds.
+pub(crate) async fn beside(ours: &Ours, question: &Question) -> anyhow::Result<(u64, f64)> {
+    let (size, times) = repeat(BESIDE, async || ours.ask(question).await).await?;
+    Ok((size, times.p50_ms))
 }

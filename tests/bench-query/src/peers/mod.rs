@@ -28,11 +28,11 @@ pub(crate) async fn compare(
     let clickhouse = &ours.loaded.clickhouse;
     unkey::load(clickhouse, ours.loaded.end_ms).await?;
     say(&format!("{} questions, asked of us and of Unkey's tables", questions.len()));
-    let our_answers = run::medians(ours, &questions).await?;
     let (mut of_rollup, mut of_rows) = (Vec::new(), Vec::new());
-    for (question, ours) in questions.iter().zip(&our_answers) {
-        let theirs = unkey::ask(clickhouse, question).await?;
-        let ratio = beside("Unkey", question, *ours, theirs)?;
+    for question in &questions {
+        // One right after the other, so that what else runs on the machine slows both.
+        let answers = (run::beside(ours, question).await?, unkey::ask(clickhouse, question).await?);
+        let ratio = beside("Unkey", question, answers)?;
         if unkey::is_in_rollup(question) { of_rollup.push(ratio) } else { of_rows.push(ratio) }
     }
     unkey::drop(clickhouse).await?;
@@ -40,11 +40,11 @@ pub(crate) async fn compare(
     figures.note(&format!("unkey_rows_ratio{suffix}"), median(of_rows));
 
     let postgres = postgres::Peer::load(clickhouse, ours.loaded.end_ms).await?;
-    say(&format!("{} questions, asked of Postgres", questions.len()));
+    say(&format!("{} questions, asked of us and of Postgres", questions.len()));
     let (mut hot, mut all) = (Vec::new(), Vec::new());
-    for (question, ours) in questions.iter().zip(&our_answers) {
-        let theirs = postgres.ask(question).await?;
-        let ratio = beside("Postgres", question, *ours, theirs)?;
+    for question in &questions {
+        let answers = (run::beside(ours, question).await?, postgres.ask(question).await?);
+        let ratio = beside("Postgres", question, answers)?;
         all.push(ratio);
         if question.key.rank == 0 {
             hot.push(ratio);
@@ -56,8 +56,8 @@ pub(crate) async fn compare(
 }
 
 /// Their time over ours.
-fn beside(name: &str, question: &Question, ours: Answered, theirs: Answered) -> anyhow::Result<f64> {
-    let ((our_size, our_ms), (their_size, their_ms)) = (ours, theirs);
+fn beside(name: &str, question: &Question, answers: (Answered, Answered)) -> anyhow::Result<f64> {
+    let ((our_size, our_ms), (their_size, their_ms)) = answers;
     let slower = if our_ms > their_ms { "SLOWER" } else { "" };
     line(format_args!("{our_ms:9.1} ms, {name} {their_ms:9.1} ms {slower:6}  {question}"))?;
     // Rollups count whole hours or days, so only rows can be compared.
