@@ -1,15 +1,19 @@
 //! ClickHouse for tests: `chdb-server` over the installed engine. Has no users and no replicas.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use rustix::process::Signal;
 
-use crate::{binary, free_port, http, libchdb, process::Process};
+use crate::{binary, free_port, http, libchdb, process::Process, root};
 
 /// A running ClickHouse engine behind its HTTP interface.
 pub struct ClickHouse {
     process: Process,
     address: String,
+    data: PathBuf,
 }
 
 impl ClickHouse {
@@ -18,16 +22,42 @@ impl ClickHouse {
     /// # Panics
     /// If it does not get there.
     pub async fn start() -> Self {
-        let address = format!("127.0.0.1:{}", free_port());
         let process = Process::new("clickhouse", binary("chdb-server"));
         let data = process.folder().join("data");
+        Self::start_process(process, data).await
+    }
+
+    /// As [`Self::start`], over data in a folder that stays when it ends. Only one may run over it.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub async fn start_over(data: &Path) -> Self {
+        Self::start_process(Process::new("clickhouse", binary("chdb-server")), data.to_owned()).await
+    }
+
+    async fn start_process(process: Process, data: PathBuf) -> Self {
+        let address = format!("127.0.0.1:{}", free_port());
         let process = process
             .env("CHDB_LIBRARY", libchdb())
-            .env("CHDB_PATH", data)
+            .env("CHDB_PATH", data.as_path())
             .env("CHDB_LISTEN", address.as_str());
-        let mut clickhouse = Self { process, address };
+        let mut clickhouse = Self { process, address, data };
         clickhouse.restart().await;
         clickhouse
+    }
+
+    /// Makes the database and its tables as ingest does: from its own migration files, statement by statement.
+    ///
+    /// # Panics
+    /// If a file can not be read, or ClickHouse refuses a statement.
+    pub async fn create_tables(&self) {
+        for file in migrations() {
+            let text = fs::read_to_string(file).expect("a migration can be read");
+            // A statement ends with a semicolon at the end of its line.
+            for statement in text.split(";\n").filter(|statement| !statement.trim().is_empty()) {
+                self.query(statement).await;
+            }
+        }
     }
 
     /// `http://127.0.0.1:<port>`, the same over restarts.
@@ -45,7 +75,7 @@ impl ClickHouse {
     /// Where its data are.
     #[must_use]
     pub fn data(&self) -> PathBuf {
-        self.process.folder().join("data")
+        self.data.clone()
     }
 
     /// Whether it has not ended.
@@ -118,6 +148,19 @@ impl ClickHouse {
     pub fn resume(&mut self) {
         self.process.signal(Signal::CONT);
     }
+}
+
+/// Ingest's migration files, in their order.
+///
+/// # Panics
+/// If there are none.
+#[must_use]
+pub fn migrations() -> Vec<PathBuf> {
+    let folder = fs::read_dir(root().join("services/ingest/migrations")).expect("ingest has migrations");
+    let mut files: Vec<_> = folder.map(|entry| entry.expect("the folder can be read").path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "ingest has migrations");
+    files
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod service;
 mod wait;
 
 pub use by_hand::{asked, say, seed};
-pub use clickhouse::ClickHouse;
+pub use clickhouse::{ClickHouse, migrations};
 pub use disk::SmallDisk;
 pub use http::{Answer, get, request};
 pub use install::{binary, libchdb, node_modules, python, root};

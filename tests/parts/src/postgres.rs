@@ -29,6 +29,14 @@ impl Postgres {
     /// # Panics
     /// If it does not get there.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// As [`Self::start`], with settings (`name=value`) that win over those for tests.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub async fn start_with(settings: &[&str]) -> Self {
         let port = free_port();
         let mut process =
             Process::new("postgres", component("postgres/bin/postgres")).drop_signal(Signal::QUIT);
@@ -48,6 +56,9 @@ impl Postgres {
             "full_page_writes=off".into(),
             "shared_buffers=32MB".into(),
         ] {
+            process = process.arg("-c").arg(setting);
+        }
+        for setting in settings {
             process = process.arg("-c").arg(setting);
         }
         let mut postgres = Self { process, port };

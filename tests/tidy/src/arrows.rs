@@ -23,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// What is no part of the product.
 const FREE: &[&str] =
-    &["parts", "e2e", "figures", "bench-edge", "bench-ingest", "bench-keys", "tidy", "demo"];
+    &["parts", "e2e", "figures", "bench-edge", "bench-ingest", "bench-keys", "bench-query", "tidy", "demo"];
 
 /// Who may name a driver.
 const DRIVERS: &[(&str, &[&str])] = &[

@@ -12,9 +12,6 @@ use crate::{
     sql::{Dimension, Direction, Since},
 };
 
-#[path = "../../tests/query/schema.rs"]
-mod schema;
-
 /// Never ends by itself, on one core.
 const ENDLESS: &str = "select sum(sipHash64(number)) as tables from system.numbers settings max_threads = 1";
 
@@ -59,7 +56,7 @@ async fn none_runs(clickhouse: &parts::ClickHouse) {
 #[tokio::test]
 async fn statements_use_what_was_made_for_them() {
     let clickhouse = parts::ClickHouse::start().await;
-    schema::create(&clickhouse).await;
+    clickhouse.create_tables().await;
     let store = store(&clickhouse, &[]);
     let (workspace_id, key_id) = (WorkspaceId::generate(), KeyId::generate());
     // Two months, so two parts, each of several granules for the key.

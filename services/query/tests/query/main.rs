@@ -11,6 +11,5 @@ mod log;
 mod outage;
 mod pairs;
 mod process;
-mod schema;
 mod stack;
 mod streams;

@@ -6,10 +6,7 @@ use domain::WorkspaceId;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::{
-    schema,
-    stack::{Keys, Stack, question, serve},
-};
+use crate::stack::{Keys, Stack, question, serve};
 
 #[track_caller]
 fn assert_unavailable(status: &Status, mention: &str) {
@@ -45,7 +42,7 @@ async fn a_missing_schema_is_told() {
     })
     .await;
     assert_unavailable(&status, "ingest has not made");
-    schema::create(&clickhouse).await;
+    clickhouse.create_tables().await;
     parts::eventually("answers come", async || ask().await.is_ok()).await;
 }
 

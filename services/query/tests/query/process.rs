@@ -8,10 +8,7 @@ use proto::usage::{self as pb, usage_service_client::UsageServiceClient};
 use tokio::task::JoinHandle;
 use tonic::{Response, Status, transport::Channel};
 
-use crate::{
-    schema,
-    stack::{Keys, connect, question},
-};
+use crate::stack::{Keys, connect, question};
 
 /// The binary before a real ClickHouse.
 struct Running {
@@ -42,7 +39,7 @@ impl Running {
 
     async fn ready() -> Self {
         let mut running = Self::start().await;
-        schema::create(&running.clickhouse).await;
+        running.clickhouse.create_tables().await;
         running.service.wait_ready(&running.health).await;
         running
     }
@@ -104,7 +101,7 @@ async fn readiness_says_what_is_missing_and_since_when() {
         missing().await.is_some_and(|need| need["reason"] == "ingest has not made the schema yet")
     })
     .await;
-    schema::create(&running.clickhouse).await;
+    running.clickhouse.create_tables().await;
     running.service.wait_ready(&health).await;
     running.ask().await.unwrap().unwrap();
     running.metric("keymeter_query_call_duration_seconds_count{code=\"Ok\",rpc=\"GetSummary\"} 1").await;

@@ -22,8 +22,6 @@ use tonic::{
     transport::{Channel, Server},
 };
 
-use crate::schema;
-
 /// Signs tokens, and tells their public key as the keys service does.
 pub(crate) struct Keys {
     signer: Signer,
@@ -74,7 +72,7 @@ impl Stack {
     /// With the schema, and ready.
     pub(crate) async fn start() -> Self {
         let clickhouse = parts::ClickHouse::start().await;
-        schema::create(&clickhouse).await;
+        clickhouse.create_tables().await;
         let keys = Keys::start().await;
         let client = serve(&["--clickhouse-url", &clickhouse.url(), "--keys-url", &keys.url]).await;
         let stack = Self { clickhouse, keys, client };

@@ -1,0 +1,108 @@
+//! A keys service that knows one signing key, and tokens signed by it. Stores nothing.
+
+use access::{Claims, LIFETIME, Role, Signer, Subject};
+use anyhow::anyhow;
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{Ed25519KeyPair, KeyPair as _},
+};
+use domain::{ServiceTokenId, WorkspaceId};
+use proto::keys::{
+    self as pb,
+    sessions_service_server::{SessionsService, SessionsServiceServer},
+};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
+
+/// Signs tokens, and tells their public key as the keys service does.
+pub(crate) struct Keys {
+    signer: Signer,
+    pub(crate) url: String,
+}
+
+struct Sessions(pb::SigningKey);
+
+impl Keys {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let pkcs8 =
+            Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|error| anyhow!("{error}"))?;
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).map_err(|error| anyhow!("{error}"))?;
+        let public_key = pair.public_key().as_ref().to_vec();
+        let sessions = Sessions(pb::SigningKey { kid: "bench".into(), public_key });
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let server = Server::builder().add_service(SessionsServiceServer::new(sessions));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        Ok(Self { signer: Signer::new("bench", pkcs8.as_ref()).map_err(|error| anyhow!("{error:?}"))?, url })
+    }
+
+    /// A request with a token for the workspace.
+    pub(crate) fn request<T>(&self, workspace_id: WorkspaceId, message: T) -> Result<Request<T>, Status> {
+        let now = OffsetDateTime::now_utc();
+        let claims = Claims {
+            subject: Subject::Service(ServiceTokenId::generate()),
+            workspace_id,
+            role: Role::Service,
+            scopes: vec![],
+            authenticated: None,
+            expires: now + LIFETIME,
+        };
+        let bearer = format!("Bearer {}", self.signer.sign(&claims, now));
+        let bearer = bearer.parse().map_err(|_| Status::internal("a token is no header"))?;
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", bearer);
+        Ok(request)
+    }
+}
+
+fn never<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("not asked for here"))
+}
+
+#[tonic::async_trait]
+impl SessionsService for Sessions {
+    async fn list_signing_keys(
+        &self,
+        _: Request<pb::ListSigningKeysRequest>,
+    ) -> Result<Response<pb::ListSigningKeysResponse>, Status> {
+        Ok(Response::new(pb::ListSigningKeysResponse { keys: vec![self.0.clone()] }))
+    }
+
+    async fn sign_in(&self, _: Request<pb::SignInRequest>) -> Result<Response<pb::SignInResponse>, Status> {
+        never()
+    }
+
+    async fn refresh(&self, _: Request<pb::RefreshRequest>) -> Result<Response<pb::RefreshResponse>, Status> {
+        never()
+    }
+
+    async fn sign_out(
+        &self,
+        _: Request<pb::SignOutRequest>,
+    ) -> Result<Response<pb::SignOutResponse>, Status> {
+        never()
+    }
+
+    async fn reauthenticate(
+        &self,
+        _: Request<pb::ReauthenticateRequest>,
+    ) -> Result<Response<pb::ReauthenticateResponse>, Status> {
+        never()
+    }
+
+    async fn accept_invitation(
+        &self,
+        _: Request<pb::AcceptInvitationRequest>,
+    ) -> Result<Response<pb::AcceptInvitationResponse>, Status> {
+        never()
+    }
+
+    async fn exchange_token(
+        &self,
+        _: Request<pb::ExchangeTokenRequest>,
+    ) -> Result<Response<pb::ExchangeTokenResponse>, Status> {
+        never()
+    }
+}
