@@ -94,7 +94,7 @@ pub(crate) fn quarters(
     let mut conditions = builder.conditions(&condition.weakened());
     conditions.push(builder.within(Source::Quarters, &[span.touched_quarters()]));
     let limit = builder.put("limit", Value::Int(limit.into()));
-    let events = Builder::events(Source::Quarters, &conditions);
+    let events = Builder::events(Source::Quarters, &[], &conditions);
     builder.end(format!(
         "select toInt64(toUnixTimestamp(toStartOfFifteenMinutes(occurred_at))) as start_s, count() as call_count\n\
          {events}\ngroup by start_s\norder by start_s {}\nlimit {limit}",
@@ -112,7 +112,7 @@ pub(crate) fn page(
     limit: u32,
 ) -> Statement {
     let mut builder = Builder::new(workspace_id);
-    let mut conditions = builder.conditions(condition);
+    let (first, mut conditions) = builder.conditions_of_rows(condition);
     conditions.push(builder.within(Source::Rows, spans));
     if let Some(position) = position {
         let at = builder.put("position_ms", Value::Int(position.occurred_at_ms));
@@ -127,10 +127,12 @@ pub(crate) fn page(
             .push(format!("(occurred_at {behind} {at} or {REQUEST_ORDER} {behind} UUIDToNum({request_id}))"));
     }
     let limit = builder.put("limit", Value::Int(limit.into()));
-    let events = Builder::events(Source::Rows, &conditions);
+    let events = Builder::events(Source::Rows, &first, &conditions);
     let order = direction.word();
+    // The spans say what is read; in order it would be read part by part.
     builder.end(format!(
-        "select\n  {CALL}\n{events}\norder by occurred_at {order}, {REQUEST_ORDER} {order}\nlimit {limit}"
+        "select\n  {CALL}\n{events}\norder by occurred_at {order}, {REQUEST_ORDER} {order}\nlimit {limit}\n\
+         settings optimize_read_in_order = 0"
     ))
 }
 
@@ -139,7 +141,7 @@ pub(crate) fn call(workspace_id: WorkspaceId, request_id: RequestId, span: Span)
     let mut builder = Builder::new(workspace_id);
     let request_id = builder.put("request_id", Value::Uuid(request_id.as_uuid()));
     let conditions = [format!("request_id = {request_id}"), builder.within(Source::Rows, &[span])];
-    let events = Builder::events(Source::Rows, &conditions);
+    let events = Builder::events(Source::Rows, &[], &conditions);
     builder.end(format!("select\n  {CALL}\n{events}\nlimit 1"))
 }
 
@@ -175,7 +177,7 @@ pub(crate) fn tail_ends(
 
 impl Builder {
     fn written(&mut self, condition: &Condition, span: Span, since: &Since) -> String {
-        let mut conditions = self.conditions(condition);
+        let (first, mut conditions) = self.conditions_of_rows(condition);
         conditions.push(self.within(Source::Rows, &[span]));
         let least = since.shards.iter().map(|(_, ms)| *ms).chain([since.start_ms]).min().unwrap_or_default();
         let least = self.put("least_ms", Value::Int(least));
@@ -191,7 +193,7 @@ impl Builder {
             let times = self.put("times", Value::Ints(times));
             format!("{written} >= transform(toInt64(shard), {shards}, {times}, {start})")
         });
-        Self::events(Source::Rows, &conditions)
+        Self::events(Source::Rows, &first, &conditions)
     }
 }
 
@@ -204,24 +206,24 @@ pub(crate) struct Part<'p> {
 }
 
 impl Part<'_> {
-    fn conditions(&self, builder: &mut Builder) -> Vec<String> {
-        let mut conditions = builder.conditions(self.condition);
+    fn conditions(&self, builder: &mut Builder) -> (Vec<String>, Vec<String>) {
+        let (first, mut conditions) = builder.conditions_of_rows(self.condition);
         conditions.push(builder.within(Source::Rows, &[self.span]));
         let written = builder.put("written_ms", Value::Int(self.written_ms));
         conditions.push(format!("ingested_at <= fromUnixTimestamp64Milli({written}, 'UTC')"));
         if let Some(after) = self.after {
             conditions.push(format!("({FILE_ORDER}) > {}", place(builder, after)));
         }
-        conditions
+        (first, conditions)
     }
 }
 
 /// The last call of a part of `rows` calls: no row if it has fewer.
 pub(crate) fn export_end(workspace_id: WorkspaceId, part: &Part<'_>, rows: u32) -> Statement {
     let mut builder = Builder::new(workspace_id);
-    let conditions = part.conditions(&mut builder);
+    let (first, conditions) = part.conditions(&mut builder);
     let skipped = builder.put("skipped", Value::Int(i64::from(rows) - 1));
-    let events = Builder::events(Source::Rows, &conditions);
+    let events = Builder::events(Source::Rows, &first, &conditions);
     builder.end(format!(
         "select key_id, toUnixTimestamp64Milli(occurred_at) as occurred_at_ms, request_id\n{events}\n\
          order by {FILE_ORDER}\nlimit 1 offset {skipped}"
@@ -231,18 +233,19 @@ pub(crate) fn export_end(workspace_id: WorkspaceId, part: &Part<'_>, rows: u32) 
 /// How many calls a part has that has no end.
 pub(crate) fn export_count(workspace_id: WorkspaceId, part: &Part<'_>) -> Statement {
     let mut builder = Builder::new(workspace_id);
-    let conditions = part.conditions(&mut builder);
-    builder.end(format!("select count() as call_count\n{}", Builder::events(Source::Rows, &conditions)))
+    let (first, conditions) = part.conditions(&mut builder);
+    builder
+        .end(format!("select count() as call_count\n{}", Builder::events(Source::Rows, &first, &conditions)))
 }
 
 /// The calls of a part, up to and with `end` if it has one.
 pub(crate) fn export(workspace_id: WorkspaceId, part: &Part<'_>, end: Option<(Uuid, Position)>) -> Statement {
     let mut builder = Builder::new(workspace_id);
-    let mut conditions = part.conditions(&mut builder);
+    let (first, mut conditions) = part.conditions(&mut builder);
     if let Some(end) = end {
         conditions.push(format!("({FILE_ORDER}) <= {}", place(&mut builder, end)));
     }
-    let events = Builder::events(Source::Rows, &conditions);
+    let events = Builder::events(Source::Rows, &first, &conditions);
     builder.end(format!("select\n  {FILE}\n{events}\norder by {FILE_ORDER}"))
 }
 

@@ -18,6 +18,23 @@ impl Builder {
         }
     }
 
+    /// The same for single calls: what is to be looked at first, and what then. Keys are what the table is ordered by, so
+    /// what is read of it meets them nearly always; yet ClickHouse would look at them first, since they take little room
+    /// on disk, and read 32 bytes for each call. That took eight times as long for what is rare.
+    pub(super) fn conditions_of_rows(&mut self, condition: &Condition) -> (Vec<String>, Vec<String>) {
+        match condition {
+            Condition::All(all) => {
+                let (keys, others): (Vec<_>, Vec<_>) =
+                    all.iter().partition(|condition| matches!(condition, Condition::Is(Test::Keys(_))));
+                let mut of = |conditions: Vec<&Condition>| {
+                    conditions.into_iter().flat_map(|condition| self.conditions(condition)).collect()
+                };
+                (of(others), of(keys))
+            }
+            other => (vec![self.condition(other)], Vec::new()),
+        }
+    }
+
     fn condition(&mut self, condition: &Condition) -> String {
         match condition {
             Condition::All(all) => self.joined(all, " and ", "1"),

@@ -7,7 +7,7 @@ use domain::WorkspaceId;
 use uuid::Uuid;
 
 use crate::{
-    condition::Condition,
+    condition::{Condition, Detail},
     plan::{Plan, Segment, Source, Span},
 };
 
@@ -64,13 +64,19 @@ impl Builder {
         Self { params: vec![("workspace_id".to_owned(), Value::Uuid(workspace_id.as_uuid()))] }
     }
 
-    /// The workspace's events that meet `conditions`.
-    fn events(source: Source, conditions: &[String]) -> String {
+    /// The workspace's events that meet `conditions`, of which those in `first` are looked at before anything else is
+    /// read.
+    fn events(source: Source, first: &[String], conditions: &[String]) -> String {
         let table = match source {
             Source::Rows | Source::Quarters | Source::Days => "keymeter.request_events",
             Source::Archive => "keymeter.daily_totals",
         };
-        let mut text = format!("from {table}\nwhere workspace_id = {{workspace_id:UUID}}");
+        let mut text = format!("from {table}");
+        if !first.is_empty() {
+            text.push_str("\nprewhere ");
+            text.push_str(&first.join("\n  and "));
+        }
+        text.push_str("\nwhere workspace_id = {workspace_id:UUID}");
         for condition in conditions {
             text.push_str("\n  and ");
             text.push_str(condition);
@@ -106,11 +112,15 @@ impl Builder {
     ) -> String {
         let nothing = [Segment { source: Source::Rows, spans: Vec::new() }];
         let segments = if plan.segments.is_empty() { &nothing[..] } else { &plan.segments };
-        let asked = self.conditions(condition);
+        let (first, asked) = if condition.detail() == Detail::Calls {
+            self.conditions_of_rows(condition)
+        } else {
+            (Vec::new(), self.conditions(condition))
+        };
         let selects = segments.iter().map(|segment| {
             let mut conditions = asked.clone();
             conditions.push(self.within(segment.source, &segment.spans));
-            select(segment.source, Self::events(segment.source, &conditions))
+            select(segment.source, Self::events(segment.source, &first, &conditions))
         });
         selects.collect::<Vec<_>>().join("\nunion all\n")
     }
