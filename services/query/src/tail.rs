@@ -18,7 +18,7 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::{
-    call::{CALL_MAX, Call},
+    call::{CALL_MAX, Call, Cost},
     filter::Filter,
     log,
     page_token::{self, Question},
@@ -83,6 +83,7 @@ impl Tail {
                 return Err(proto::status::error(Code::Unauthenticated, "TOKEN_EXPIRED", why));
             }
             call.deadline = ends.min(Instant::now() + CALL_MAX);
+            call.cost = Cost::default();
             let before = page_token::write_tail(&self.sent.since, self.question);
             let (rows, dropped) = self.look(&call).await?;
             let is_due = answered.is_none_or(|at| at.elapsed() >= ANSWER_EVERY);

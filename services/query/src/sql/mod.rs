@@ -23,14 +23,14 @@ pub(crate) use horizon::{archive, gaps, gaps_version, probe, retentions, waterma
 pub(crate) use totals::{Dimension, breakdown, callers, key_usage, latency, series, summary};
 
 /// SQL and its parameters, by name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Statement {
     pub(crate) text: String,
     pub(crate) params: Vec<(String, Value)>,
 }
 
 /// A parameter.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value {
     Int(i64),
     Ints(Vec<i64>),
