@@ -190,16 +190,30 @@ fn compare(edge_id: &str, accepted: &[Uuid], rows: &str, differences: &mut Strin
     }
 }
 
-/// The same sums from the rows and from the projection.
+/// The same sums from the rows and from each projection.
 async fn assert_projection(stage: &Stage) {
-    let sums = async |settings: &str| {
-        let sql = format!(
-            "select workspace_id, key_id, toStartOfFifteenMinutes(occurred_at) as quarter, method, route, status_code,
-                 count(), sum(latency_us), max(occurred_at)
-             from keymeter.request_events group by all order by all settings {settings}"
+    let answer = "method, status_code, outcome, origin, denial";
+    for (projection, sums) in [
+        (
+            "totals_by_quarter_hour",
+            format!(
+                "toStartOfFifteenMinutes(occurred_at) as at, {answer}, count(), sum(latency_us), max(occurred_at)"
+            ),
+        ),
+        ("totals_by_day", format!("toDate(occurred_at) as at, route, {answer}, count()")),
+    ] {
+        let sums = async |settings: &str| {
+            let sql = format!(
+                "select workspace_id, key_id, {sums} from keymeter.request_events group by all order by all
+                 settings {settings}"
+            );
+            stage.clickhouse.query(&sql).await
+        };
+        let forced = format!("optimize_use_projections = 1, force_optimize_projection_name = '{projection}'");
+        assert_eq!(
+            sums(&forced).await,
+            sums("optimize_use_projections = 0").await,
+            "{projection} is not as the rows"
         );
-        stage.clickhouse.query(&sql).await
-    };
-    let projected = sums("optimize_use_projections = 1, force_optimize_projection = 1").await;
-    assert_eq!(projected, sums("optimize_use_projections = 0").await, "the projection is not as the rows");
+    }
 }
