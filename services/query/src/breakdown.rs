@@ -5,7 +5,13 @@ use proto::{status::invalid, usage as pb};
 use tonic::Status;
 
 use crate::{
-    call::Call, counts::Counts, filter::Filter, plan::Plan, sql, sql::Dimension, store::BreakdownRow,
+    call::Call,
+    counts::Counts,
+    filter::{Filter, row_limit},
+    plan::Plan,
+    sql,
+    sql::Dimension,
+    store::BreakdownRow,
 };
 
 const LIMIT_DEFAULT: u32 = 10;
@@ -81,11 +87,7 @@ fn shown(dimension: Dimension, name: String) -> String {
 }
 
 fn limit(value: i32) -> Result<u32, Status> {
-    match u32::try_from(value) {
-        Ok(0) => Ok(LIMIT_DEFAULT),
-        Ok(limit) => Ok(limit.min(LIMIT_MAX)),
-        Err(_) => Err(invalid("limit", "must not be negative")),
-    }
+    row_limit("limit", value, LIMIT_DEFAULT, LIMIT_MAX)
 }
 
 #[cfg(test)]

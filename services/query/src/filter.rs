@@ -78,6 +78,18 @@ impl Filter {
     }
 }
 
+/// How many rows are meant by a field: 0 is `default`, more than `most` is `most`.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` on the field if it is negative.
+pub(crate) fn row_limit(field: &str, value: i32, default: u32, most: u32) -> Result<u32, Status> {
+    match u32::try_from(value) {
+        Ok(0) => Ok(default),
+        Ok(limit) => Ok(limit.min(most)),
+        Err(_) => Err(invalid(field, "must not be negative")),
+    }
+}
+
 /// What is left of what conditions may have.
 struct Budget {
     depth: usize,

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use domain::KeyId;
-use proto::{status::invalid, timestamp, usage as pb};
+use proto::{timestamp, usage as pb};
 use tonic::Status;
 
 use crate::{
     bars::Bars,
     call::Call,
     condition::Detail,
-    filter::Filter,
+    filter::{Filter, row_limit},
     plan::Plan,
     sql,
     store::{KeyUsageRow, time_of_ms},
@@ -28,11 +28,7 @@ pub(crate) async fn key_usage(
     let workspace_id = call.claims.workspace(&request.parent)?;
     let Filter { range, condition } = Filter::parse(request.filter)?;
     let bars = Bars::new(&range, request.granularity, &request.time_zone, BARS_MAX)?;
-    let limit = match u32::try_from(request.limit) {
-        Ok(0) => LIMIT_DEFAULT,
-        Ok(limit) => limit.min(LIMIT_MAX),
-        Err(_) => return Err(invalid("limit", "must not be negative")),
-    };
+    let limit = row_limit("limit", request.limit, LIMIT_DEFAULT, LIMIT_MAX)?;
     // The totals by day do not know the time of the last call.
     let detail = match condition.detail() {
         Detail::Answers => Detail::Answers,

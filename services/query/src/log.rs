@@ -7,7 +7,7 @@ use tonic::Status;
 
 use crate::{
     call::Call,
-    filter::Filter,
+    filter::{Filter, row_limit},
     page_token::{self, Page, Question},
     plan::{Plan, Span},
     sql,
@@ -100,11 +100,7 @@ fn order(value: i32) -> Result<Direction, Status> {
 }
 
 fn page_size(value: i32) -> Result<u32, Status> {
-    match u32::try_from(value) {
-        Ok(0) => Ok(PAGE_SIZE_DEFAULT),
-        Ok(size) => Ok(size.min(PAGE_SIZE_MAX)),
-        Err(_) => Err(invalid("page_size", "must not be negative")),
-    }
+    row_limit("page_size", value, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
 }
 
 /// Times around the one in the id; `None` if the id has none.

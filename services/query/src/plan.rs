@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use crate::condition::Detail;
 
 /// Lengths of the buckets, in milliseconds.
-const QUARTER_MS: i64 = 15 * 60 * 1000;
+pub(crate) const QUARTER_MS: i64 = 15 * 60 * 1000;
 pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// What calls are counted from.

@@ -7,7 +7,7 @@ use crate::{
     call::Call,
     condition::{Condition, Detail},
     error::StoreError,
-    plan::{DAY_MS, Span},
+    plan::{DAY_MS, QUARTER_MS, Span},
     sql::{self, Direction, Position},
     store::{CallRow, QuarterRow},
 };
@@ -126,7 +126,7 @@ fn spans(quarters: &[QuarterRow], span: Span) -> Vec<Span> {
     };
     let whole = Span { from_ms: first.from_ms.min(last.from_ms), to_ms: first.to_ms.max(last.to_ms) };
     let count = i64::try_from(quarters.len()).unwrap_or(i64::MAX);
-    let is_sparse = (whole.to_ms - whole.from_ms) / (DAY_MS / 96) > count.saturating_mul(SPARSE);
+    let is_sparse = (whole.to_ms - whole.from_ms) / QUARTER_MS > count.saturating_mul(SPARSE);
     if quarters.len() <= SINGLE_QUARTERS_MAX && is_sparse {
         return quarters.iter().map(of).filter(|span| !span.is_empty()).collect();
     }

@@ -52,24 +52,8 @@ impl Event {
     /// What the filter's documentation says, once more.
     pub(crate) fn fits(&self, filter: &pb::UsageFilter) -> bool {
         let (from, to) = span_ms(filter);
-        let lists = pb::Match {
-            key_ids: filter.key_ids.clone(),
-            outcomes: filter.outcomes.clone(),
-            methods: filter.methods.clone(),
-            routes: filter.routes.clone(),
-            status_codes: filter.status_codes.clone(),
-            resource_ids: filter.resource_ids.clone(),
-            secret_ids: filter.secret_ids.clone(),
-            denials: filter.denials.clone(),
-            status_classes: filter.status_classes.clone(),
-            origins: filter.origins.clone(),
-            request_ids: filter.request_ids.clone(),
-            client_ips: filter.client_ips.clone(),
-            latency_us_from: filter.latency_us_from,
-            latency_us_to: filter.latency_us_to,
-        };
         (from..to).contains(&self.at_ms)
-            && self.matches(&lists)
+            && self.matches(&lists(filter))
             && filter.condition.as_ref().is_none_or(|condition| self.meets(condition))
     }
 
@@ -115,6 +99,26 @@ impl Event {
                     .any(|ip| ip.parse::<IpAddr>().unwrap().to_canonical() == self.client_ip))
             && lists.latency_us_from.is_none_or(|from| self.latency_us >= from)
             && lists.latency_us_to.is_none_or(|to| self.latency_us < to)
+    }
+}
+
+/// The lists of a filter.
+fn lists(filter: &pb::UsageFilter) -> pb::Match {
+    pb::Match {
+        key_ids: filter.key_ids.clone(),
+        outcomes: filter.outcomes.clone(),
+        methods: filter.methods.clone(),
+        routes: filter.routes.clone(),
+        status_codes: filter.status_codes.clone(),
+        resource_ids: filter.resource_ids.clone(),
+        secret_ids: filter.secret_ids.clone(),
+        denials: filter.denials.clone(),
+        status_classes: filter.status_classes.clone(),
+        origins: filter.origins.clone(),
+        request_ids: filter.request_ids.clone(),
+        client_ips: filter.client_ips.clone(),
+        latency_us_from: filter.latency_us_from,
+        latency_us_to: filter.latency_us_to,
     }
 }
 
@@ -192,17 +196,7 @@ fn asks(filter: &pb::UsageFilter, what: &impl Fn(&pb::Match) -> bool) -> bool {
             Kind::Match(lists) => what(lists),
         }
     }
-    let lists = pb::Match {
-        routes: filter.routes.clone(),
-        resource_ids: filter.resource_ids.clone(),
-        request_ids: filter.request_ids.clone(),
-        secret_ids: filter.secret_ids.clone(),
-        client_ips: filter.client_ips.clone(),
-        latency_us_from: filter.latency_us_from,
-        latency_us_to: filter.latency_us_to,
-        ..Default::default()
-    };
-    what(&lists) || filter.condition.as_ref().is_some_and(|condition| in_condition(condition, what))
+    what(&lists(filter)) || filter.condition.as_ref().is_some_and(|condition| in_condition(condition, what))
 }
 
 /// Says that all days up to 36 days ago are archived, of the one shard there is. Returns the start of the first day of
