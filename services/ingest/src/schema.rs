@@ -53,6 +53,11 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 10, name: "merges", sql: include_str!("../migrations/0010_merges.sql") },
     Migration { version: 11, name: "for_queries", sql: include_str!("../migrations/0011_for_queries.sql") },
     Migration { version: 12, name: "views", sql: include_str!("../migrations/0012_views.sql") },
+    Migration {
+        version: 13,
+        name: "closed_months",
+        sql: include_str!("../migrations/0013_closed_months.sql"),
+    },
 ];
 
 impl Migration {

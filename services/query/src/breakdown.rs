@@ -11,7 +11,7 @@ use crate::{
     plan::Plan,
     sql,
     sql::Dimension,
-    store::BreakdownRow,
+    store::{BreakdownRow, P95Row},
 };
 
 const LIMIT_DEFAULT: u32 = 10;
@@ -29,6 +29,9 @@ pub(crate) async fn breakdown(call: Call, request: pb::GetBreakdownRequest) -> R
     if second == Some(first) {
         return Err(invalid("second_dimension", "must be another one than dimension"));
     }
+    if second.is_some() && request.with_p95 {
+        return Err(invalid("with_p95", "does not go together with second_dimension"));
+    }
     let limit = limit(request.limit)?;
     let horizon = call.horizon().await?;
     let dimensions = [Some(first), second].into_iter().flatten().map(Dimension::detail);
@@ -38,6 +41,15 @@ pub(crate) async fn breakdown(call: Call, request: pb::GetBreakdownRequest) -> R
     let rows = call.rows(workspace_id, statement).await?;
     let (listed, other): (Vec<_>, Vec<_>) = rows.into_iter().partition(BreakdownRow::is_listed);
     let other = other.first();
+    let p95s = if request.with_p95 {
+        let values = listed.iter().map(|row| row.name.clone()).collect();
+        let calls = Plan::of_calls(&range, horizon.calls_from_ms(workspace_id, call.now));
+        let statement = sql::p95_by(workspace_id, &condition, &calls, first, values);
+        call.rows::<P95Row>(workspace_id, statement).await?
+    } else {
+        Vec::new()
+    };
+    let p95_us = |name: &str| p95s.iter().find(|row| row.value == name).map_or(0, |row| row.p95_us);
     Ok(pb::Breakdown {
         other: Some(other.map_or_else(Counts::default, BreakdownRow::counts).into()),
         other_value_count: other.map_or(0, |other| other.value_count),
@@ -45,6 +57,7 @@ pub(crate) async fn breakdown(call: Call, request: pb::GetBreakdownRequest) -> R
             .into_iter()
             .map(|row| pb::BreakdownRow {
                 counts: Some(row.counts().into()),
+                p95_us: p95_us(&row.name),
                 value: shown(first, row.name),
                 second_value: second.map_or_else(String::new, |second| shown(second, row.second_name)),
             })

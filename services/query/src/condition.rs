@@ -54,6 +54,24 @@ impl Condition {
     /// Holds for every call.
     pub(crate) const ALWAYS: Self = Self::All(Vec::new());
 
+    /// Holds for calls of one key only.
+    pub(crate) fn is_of_one_key(&self) -> bool {
+        match self {
+            Self::All(all) => all.iter().any(Self::is_of_one_key),
+            Self::Is(Test::Keys(keys)) => keys.len() == 1,
+            _ => false,
+        }
+    }
+
+    /// Asks for no more than some keys.
+    pub(crate) fn is_of_keys_only(&self) -> bool {
+        match self {
+            Self::All(all) => all.iter().all(Self::is_of_keys_only),
+            Self::Is(test) => matches!(test, Test::Keys(_)),
+            _ => false,
+        }
+    }
+
     /// What it asks about.
     pub(crate) fn detail(&self) -> Detail {
         match self {

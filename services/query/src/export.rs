@@ -16,7 +16,7 @@ use crate::{
     log,
     page_token::{self, FilePlace, Question},
     plan::Plan,
-    sql::{self, Part, Position, Statement},
+    sql::{self, Part, Position},
     store::PlaceRow,
 };
 
@@ -38,6 +38,14 @@ pub(crate) struct Export {
     from: Option<FilePlace>,
 }
 
+/// Where a part ends.
+enum End {
+    /// With this call, and others follow.
+    At((Uuid, Position)),
+    /// With the file.
+    Last { row_count: u64 },
+}
+
 impl Export {
     /// # Errors
     /// `INVALID_ARGUMENT` with the field's name.
@@ -56,7 +64,7 @@ impl Export {
         Ok(Self { workspace_id, filter, format, question, from })
     }
 
-    /// Answers until the file is whole or the caller has gone.
+    /// Answers until the file is whole or the caller has gone. Where the next part ends is asked while one is sent.
     pub(crate) async fn run(self, mut call: Call, answers: Answers) -> Result<(), Status> {
         let ends = call.deadline;
         let horizon = call.horizon().await?;
@@ -64,61 +72,88 @@ impl Export {
         let mut number = self.from.map_or(0, |from| from.part);
         let mut row_count = self.from.map_or(0, |from| from.row_count);
         let written_ms = self.from.map_or(log::ms(call.now), |from| from.written_ms);
-        let mut after = self.from.map(|from| from.after);
+        let part_behind =
+            |after| Part { condition: &self.filter.condition, span: plan.live(), after, written_ms };
+        let mut part = part_behind(self.from.map(|from| from.after));
+        call.deadline = ends.min(Instant::now() + PART_MAX);
+        let mut end = self.end_of(&call, &part).await?;
         loop {
             call.deadline = ends.min(Instant::now() + PART_MAX);
-            let part = Part { condition: &self.filter.condition, span: plan.live(), after, written_ms };
-            let statement = sql::export_end(self.workspace_id, &part, PART_ROWS);
-            let end = call.rows::<PlaceRow>(self.workspace_id, statement).await?.pop();
-            let end = end.map(|row| place_of(&row));
-            let statement = sql::export(self.workspace_id, &part, end);
-            let last = self.send_part(&call, statement, number, &answers).await?;
-            let Some(data) = last else { return Ok(()) };
-            let mut answer = pb::ExportRequestsResponse { data, part: number, ..Default::default() };
-            let Some(end) = end else {
-                let statement = sql::export_count(self.workspace_id, &part);
-                row_count += call.rows::<u64>(self.workspace_id, statement).await?.pop().unwrap_or(0);
-                answer.row_count = row_count;
-                answer.freshness =
-                    Some(call.freshness(&horizon, self.workspace_id, &self.filter.range, &plan));
-                // Who has gone needs no answer.
-                let _ = answers.send(Ok(answer)).await;
-                return Ok(());
+            let place = match end {
+                End::Last { row_count: rows } => {
+                    let sent = self.send_part(&call, &part, None, number, &answers).await?;
+                    let Some(data) = sent else { return Ok(()) };
+                    let freshness = call.freshness(&horizon, self.workspace_id, &self.filter.range, &plan);
+                    let answer = pb::ExportRequestsResponse {
+                        data,
+                        part: number,
+                        row_count: row_count + rows,
+                        freshness: Some(freshness),
+                        ..Default::default()
+                    };
+                    // Who has gone needs no answer.
+                    let _ = answers.send(Ok(answer)).await;
+                    return Ok(());
+                }
+                End::At(place) => place,
             };
+            let next = part_behind(Some(place));
+            let (sent, next_end) = tokio::try_join!(
+                self.send_part(&call, &part, Some(place), number, &answers),
+                self.end_of(&call, &next),
+            )?;
+            let Some(data) = sent else { return Ok(()) };
             row_count += u64::from(PART_ROWS);
-            number += 1;
-            answer.row_count = row_count;
-            let next = FilePlace { after: end, written_ms, part: number, row_count };
-            answer.resume_token = page_token::write_part(next, self.question);
+            let goes_on = FilePlace { after: place, written_ms, part: number + 1, row_count };
+            let resume_token = page_token::write_part(goes_on, self.question);
+            let answer = pb::ExportRequestsResponse {
+                data,
+                part: number,
+                row_count,
+                resume_token,
+                ..Default::default()
+            };
             if answers.send(Ok(answer)).await.is_err() {
                 return Ok(());
             }
-            after = Some(end);
+            (number, part, end) = (number + 1, next, next_end);
         }
+    }
+
+    async fn end_of(&self, call: &Call, part: &Part<'_>) -> Result<End, Status> {
+        let statement = sql::export_end(self.workspace_id, part, PART_ROWS);
+        if let Some(row) = call.rows::<PlaceRow>(self.workspace_id, statement).await?.pop() {
+            return Ok(End::At(place_of(&row)));
+        }
+        let statement = sql::export_count(self.workspace_id, part);
+        let row_count = call.rows::<u64>(self.workspace_id, statement).await?.pop().unwrap_or(0);
+        Ok(End::Last { row_count })
     }
 
     /// Sends a part but for its last piece, which it returns; `None` if the caller has gone.
     async fn send_part(
         &self,
         call: &Call,
-        statement: Statement,
-        part: u32,
+        part: &Part<'_>,
+        end: Option<(Uuid, Position)>,
+        number: u32,
         answers: &Answers,
     ) -> Result<Option<Bytes>, Status> {
         let format = match self.format {
-            pb::ExportFormat::Csv if part == 0 => "CSVWithNames",
+            pb::ExportFormat::Csv if number == 0 => "CSVWithNames",
             pb::ExportFormat::Csv => "CSV",
             pb::ExportFormat::Parquet => "Parquet",
             pb::ExportFormat::Arrow => "ArrowStream",
             pb::ExportFormat::Ndjson | pb::ExportFormat::Unspecified => "JSONEachRow",
         };
+        let statement = sql::export(self.workspace_id, part, end);
         let mut file = call.store.file(self.workspace_id, statement, format, call.deadline).await?;
         let mut piece = BytesMut::new();
         while let Some(bytes) = file.next().await? {
             piece.extend_from_slice(&bytes);
             while piece.len() > DATA_BYTES_MAX {
                 let data = piece.split_to(DATA_BYTES_MAX).freeze();
-                let answer = pb::ExportRequestsResponse { data, part, ..Default::default() };
+                let answer = pb::ExportRequestsResponse { data, part: number, ..Default::default() };
                 if answers.send(Ok(answer)).await.is_err() {
                     return Ok(None);
                 }

@@ -123,7 +123,7 @@ impl Tail {
             self.sent.add(&rows);
         }
         self.sent.forget(call.now_ms());
-        rows.sort_by_key(|row| (row.occurred_at, row.request_id));
+        rows.sort_by_key(CallRow::place);
         Ok((rows, dropped))
     }
 

@@ -1,5 +1,6 @@
-//! Finds calls of the log without reading all of it. The totals by quarter hour tell in which quarters the calls are that
-//! can be meant, and how many; only these are read call by call, from the end that is asked for.
+//! Finds calls of the log without reading all of it. Those of one key are in the table's order, and ClickHouse stops when
+//! it has enough. Else the totals by quarter hour tell in which quarters the calls are that can be meant, and how many;
+//! only these are read call by call, from the end that is asked for.
 
 use domain::WorkspaceId;
 
@@ -18,9 +19,6 @@ const NEAR_MS: i64 = 2 * DAY_MS;
 const QUARTERS_MAX: u32 = 3_000;
 /// Calls that are read at once, first and then, where the totals know only some of what the filter asks.
 const CANDIDATES: [u64; 2] = [200_000, 2_000_000];
-/// Quarters that are worth being read one by one, and how many others lie around each.
-const SINGLE_QUARTERS_MAX: usize = 64;
-const SPARSE: i64 = 8;
 
 /// Calls of the log from a place on.
 pub(crate) struct Search<'s> {
@@ -35,12 +33,28 @@ impl Search<'_> {
     /// At most `need` calls, the first ones in the direction.
     pub(crate) async fn find(&self, call: &Call, need: usize) -> Result<Vec<CallRow>, StoreError> {
         let mut found = Vec::new();
-        for span in split(self.left(), self.direction) {
+        if self.is_read_in_order() {
+            self.read(call, self.left(), need, &mut found).await?;
+            return Ok(found);
+        }
+        // The totals of one key are quickly read, so that looking at two parts would only cost a second question.
+        let spans = if self.condition.is_of_one_key() {
+            vec![self.left()]
+        } else {
+            split(self.left(), self.direction).into()
+        };
+        for span in spans {
             if found.len() < need && !span.is_empty() {
                 self.find_in(call, span, need, &mut found).await?;
             }
         }
         Ok(found)
+    }
+
+    /// Where totals know all that is asked beside the key, they lead to the calls sooner, however rare those are.
+    fn is_read_in_order(&self) -> bool {
+        let totals_know = self.condition.detail() == Detail::Answers && !self.condition.is_of_keys_only();
+        self.condition.is_of_one_key() && !totals_know
     }
 
     /// What is left of the range behind the position.
@@ -69,11 +83,11 @@ impl Search<'_> {
             let wanted = if is_exact { missing } else { candidates.next().unwrap_or(u64::MAX) };
             let (window, rest) = left.split_at(enough(left, wanted));
             left = rest;
-            self.read(call, &spans(window, span), need, found).await?;
+            self.read(call, around(window).cut(span), need, found).await?;
         }
         if quarters.len() as u64 == u64::from(QUARTERS_MAX) && found.len() < need {
             let behind = behind(&quarters, span, self.direction);
-            self.read(call, &[behind], need, found).await?;
+            self.read(call, behind, need, found).await?;
         }
         Ok(())
     }
@@ -81,13 +95,13 @@ impl Search<'_> {
     async fn read(
         &self,
         call: &Call,
-        spans: &[Span],
+        span: Span,
         need: usize,
         found: &mut Vec<CallRow>,
     ) -> Result<(), StoreError> {
         let limit = u32::try_from(need - found.len()).unwrap_or(u32::MAX);
         let statement =
-            sql::page(self.workspace_id, self.condition, spans, self.position, self.direction, limit);
+            sql::page(self.workspace_id, self.condition, span, self.position, self.direction, limit);
         found.extend(call.rows::<CallRow>(self.workspace_id, statement).await?);
         Ok(())
     }
@@ -117,20 +131,11 @@ fn enough(quarters: &[QuarterRow], wanted: u64) -> usize {
     has_enough.map_or(quarters.len(), |position| position + 2)
 }
 
-/// What has to be read of a span to have seen these quarters: all between the first and the last, or, if they are few
-/// and far between, each by itself.
-fn spans(quarters: &[QuarterRow], span: Span) -> Vec<Span> {
-    let of = |quarter: &QuarterRow| Span::quarter(quarter.start_s * 1000).cut(span);
-    let (Some(first), Some(last)) = (quarters.first().map(of), quarters.last().map(of)) else {
-        return Vec::new();
-    };
-    let whole = Span { from_ms: first.from_ms.min(last.from_ms), to_ms: first.to_ms.max(last.to_ms) };
-    let count = i64::try_from(quarters.len()).unwrap_or(i64::MAX);
-    let is_sparse = (whole.to_ms - whole.from_ms) / QUARTER_MS > count.saturating_mul(SPARSE);
-    if quarters.len() <= SINGLE_QUARTERS_MAX && is_sparse {
-        return quarters.iter().map(of).filter(|span| !span.is_empty()).collect();
-    }
-    vec![whole]
+/// All between the first and the last of the quarters. One span, also where they are few and far between: a list of spans
+/// costs ClickHouse more than the granules between them.
+fn around(quarters: &[QuarterRow]) -> Span {
+    let starts_ms = || quarters.iter().map(|quarter| quarter.start_s * 1000);
+    Span { from_ms: starts_ms().min().unwrap_or(0), to_ms: starts_ms().max().map_or(0, |ms| ms + QUARTER_MS) }
 }
 
 /// What of a span lies behind the last of the quarters.
@@ -177,16 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn few_and_far_quarters_are_read_one_by_one() {
+    fn a_window_reaches_around_its_quarters() {
         let ms = |number: i64| number * QUARTER_S * 1000;
-        let span = Span { from_ms: ms(2) + 5, to_ms: ms(1_000) - 5 };
-        let near = spans(&quarters(&[(999, 1), (990, 1)]), span);
-        assert_eq!(near, [Span { from_ms: ms(990), to_ms: ms(1_000) - 5 }]);
-        let far = spans(&quarters(&[(999, 1), (2, 1)]), span);
-        assert_eq!(
-            far,
-            [Span { from_ms: ms(999), to_ms: ms(1_000) - 5 }, Span { from_ms: ms(2) + 5, to_ms: ms(3) }]
-        );
-        assert!(spans(&[], span).is_empty());
+        assert_eq!(around(&quarters(&[(999, 1), (2, 1)])), Span { from_ms: ms(2), to_ms: ms(1_000) });
+        assert!(around(&[]).is_empty());
     }
 }

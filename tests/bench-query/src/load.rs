@@ -88,8 +88,25 @@ pub(crate) async fn load(folder: &Path, events: u64) -> anyhow::Result<Loaded> {
     });
     slices.buffer_unordered(LANES).try_collect::<()>().await?;
     settle(&clickhouse).await?;
+    close_months(&clickhouse).await?;
     fs::write(mark, end_ms.to_string())?;
     Ok(Loaded { clickhouse, end_ms })
+}
+
+/// Merges the months before the last one as ClickHouse does when they are a day old, and keeps it from doing so with the
+/// last one, which is open for those who ask.
+async fn close_months(clickhouse: &ClickHouse) -> anyhow::Result<()> {
+    let months = "select distinct partition from system.parts where active and database = 'keymeter' \
+                  and table = 'request_events' order by partition";
+    let months = run(clickhouse, months).await?;
+    let months: Vec<_> = months.lines().collect();
+    for month in months.iter().rev().skip(1) {
+        say(&format!("Merging the month {month}"));
+        run(clickhouse, &format!("optimize table keymeter.request_events partition {month} final")).await?;
+    }
+    let stay = "alter table keymeter.request_events modify setting min_age_to_force_merge_seconds = 0";
+    run(clickhouse, stay).await?;
+    Ok(())
 }
 
 /// Waits until the engine merges nothing any more, for a while.

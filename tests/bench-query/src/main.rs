@@ -9,7 +9,7 @@ mod peers;
 mod questions;
 mod run;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
 use figures::{Asked, Figures, say};
@@ -45,6 +45,9 @@ struct Settings {
     /// The largest size.
     #[arg(long, env = "KEYMETER_BENCH_EVENTS", default_value_t = 100_000_000)]
     events: u64,
+    /// Ask only questions whose line of the table contains this, alone and of the largest size.
+    #[arg(long, env = "KEYMETER_BENCH_ONLY")]
+    only: Option<String>,
     /// The folder for what can be made again.
     #[arg(long, env = "XDG_CACHE_HOME")]
     cache: Option<PathBuf>,
@@ -62,6 +65,9 @@ async fn main() -> anyhow::Result<()> {
     let largest = sizes.last().map_or(0, |(events, _)| *events);
     let figures = Figures::new(ASKED);
     figures.note("events", largest as f64);
+    if let Some(part) = settings.only {
+        return some(&folder, largest, &part).await;
+    }
     // The largest first: figures without a suffix are of it.
     let mut worst = Vec::new();
     for (events, suffix) in sizes.iter().rev() {
@@ -84,4 +90,13 @@ async fn main() -> anyhow::Result<()> {
         peers::compare(&figures, &ours, &ours.ranks().await?, suffix).await?;
     }
     line(figures.json())
+}
+
+/// Asks some of the questions about a number of calls.
+async fn some(folder: &Path, events: u64, part: &str) -> anyhow::Result<()> {
+    let ours = Ours::start(load::load(folder, events).await?).await?;
+    let mut questions = questions::all(&ours.ranks().await?, ours.loaded.end_ms);
+    questions.retain(|question| question.to_string().contains(part));
+    run::alone(&Figures::new(&[]), &ours, &questions, "").await?;
+    Ok(())
 }

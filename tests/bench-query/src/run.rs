@@ -27,7 +27,21 @@ pub(crate) async fn measure(
     keys: &[Key],
     suffix: &str,
 ) -> anyhow::Result<Worst> {
-    let questions = all(keys, ours.loaded.end_ms);
+    let worst = alone(figures, ours, &all(keys, ours.loaded.end_ms), suffix).await?;
+    many_callers(figures, ours, keys, suffix).await?;
+    if suffix.is_empty() {
+        export(figures, ours, &keys[0]).await?;
+    }
+    Ok(worst)
+}
+
+/// Asks one question after the other.
+pub(crate) async fn alone(
+    figures: &Figures,
+    ours: &Ours,
+    questions: &[Question],
+    suffix: &str,
+) -> anyhow::Result<Worst> {
     say(&format!("{} questions, one at a time", questions.len()));
     head()?;
     let mut worst = Worst::default();
@@ -45,10 +59,6 @@ pub(crate) async fn measure(
     for (figure, p99_ms) in measured {
         figures.note(&format!("{figure}_p99_ms{suffix}"), p99_ms);
         worst.print(figure, if figure == "log_page" { 2 * NAMED } else { NAMED })?;
-    }
-    many_callers(figures, ours, keys, suffix).await?;
-    if suffix.is_empty() {
-        export(figures, ours, &keys[0]).await?;
     }
     Ok(worst)
 }

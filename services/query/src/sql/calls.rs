@@ -25,9 +25,6 @@ const FILE: &str = "\
     toString(user_agent) as user_agent, toString(region) as region,\n  \
     if(trace_id = toFixedString('', 16), '', lower(hex(trace_id))) as trace_id, toString(edge_id) as edge_id";
 
-/// UUIDs of equal times in the order of their text; ClickHouse's own order of UUIDs is another.
-const REQUEST_ORDER: &str = "UUIDToNum(request_id)";
-
 /// The order of a file: the table's own, so that nothing is sorted.
 const FILE_ORDER: &str = "key_id, occurred_at, request_id";
 
@@ -102,18 +99,20 @@ pub(crate) fn quarters(
     ))
 }
 
-/// At most `limit` calls of the spans behind `position`, in the direction.
+/// At most `limit` calls of the span behind `position`, in the direction. Of equal times they are in the table's order,
+/// so that those of one key are read from the end of the span on, until there are enough. Others are read whole and
+/// sorted: in order they would be read part by part.
 pub(crate) fn page(
     workspace_id: WorkspaceId,
     condition: &Condition,
-    spans: &[Span],
+    span: Span,
     position: Option<Position>,
     direction: Direction,
     limit: u32,
 ) -> Statement {
     let mut builder = Builder::new(workspace_id);
     let (first, mut conditions) = builder.conditions_of_rows(condition);
-    conditions.push(builder.within(Source::Rows, spans));
+    conditions.push(builder.within(Source::Rows, &[span]));
     if let Some(position) = position {
         let at = builder.put("position_ms", Value::Int(position.occurred_at_ms));
         let at = format!("fromUnixTimestamp64Milli({at}, 'UTC')");
@@ -123,16 +122,15 @@ pub(crate) fn page(
             Direction::Rising => '>',
         };
         conditions.push(format!("occurred_at {behind}= {at}"));
-        conditions
-            .push(format!("(occurred_at {behind} {at} or {REQUEST_ORDER} {behind} UUIDToNum({request_id}))"));
+        conditions.push(format!("(occurred_at {behind} {at} or request_id {behind} {request_id})"));
     }
     let limit = builder.put("limit", Value::Int(limit.into()));
     let events = Builder::events(Source::Rows, &first, &conditions);
     let order = direction.word();
-    // The spans say what is read; in order it would be read part by part.
+    let in_order = u8::from(condition.is_of_one_key());
     builder.end(format!(
-        "select\n  {CALL}\n{events}\norder by occurred_at {order}, {REQUEST_ORDER} {order}\nlimit {limit}\n\
-         settings optimize_read_in_order = 0"
+        "select\n  {CALL}\n{events}\norder by occurred_at {order}, request_id {order}\nlimit {limit}\n\
+         settings optimize_read_in_order = {in_order}"
     ))
 }
 
@@ -156,9 +154,7 @@ pub(crate) fn tail(
     let mut builder = Builder::new(workspace_id);
     let events = builder.written(condition, span, since);
     let limit = builder.put("limit", Value::Int(limit.into()));
-    builder.end(format!(
-        "select\n  {CALL}\n{events}\norder by ingested_at, shard, {REQUEST_ORDER}\nlimit {limit}"
-    ))
+    builder.end(format!("select\n  {CALL}\n{events}\norder by ingested_at, shard, request_id\nlimit {limit}"))
 }
 
 /// Of each shard the number of calls that were written since, and when the last one was.

@@ -20,7 +20,7 @@ pub(crate) use calls::{
     Direction, Part, Position, Since, call, export, export_count, export_end, page, quarters, tail, tail_ends,
 };
 pub(crate) use horizon::{archive, gaps, gaps_version, probe, retentions, watermarks};
-pub(crate) use totals::{Dimension, breakdown, callers, key_usage, latency, series, summary};
+pub(crate) use totals::{Dimension, breakdown, callers, key_usage, latency, p95_by, series, summary};
 
 /// SQL and its parameters, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -210,21 +210,53 @@ pub(crate) fn latency(
              max(latency_us) as max_us\n{events}"
         ));
     }
+    let (bucket, middle_us) = (bucket(), middle_us());
     let buckets = builder.segments(plan, condition, |_, events| {
         format!(
-            "select\n  bitShiftRight(reinterpretAsUInt32(toFloat32(latency_us)), {BUCKET_SHIFT}) as bucket,\n  \
+            "select\n  {bucket} as bucket,\n  \
              count() as calls,\n  max(latency_us) as longest\n{events}\ngroup by bucket"
         )
     });
-    // The middle of the last bucket is above what fits.
+    builder.end(format!(
+        "select\n  sum(calls) as call_count,\n  quantilesExactWeighted({levels})(middle_us, calls) as percentiles_us,\n  \
+         max(longest) as max_us\nfrom (\nselect {middle_us} as middle_us, calls, longest\nfrom (\n{buckets}\n)\n)"
+    ))
+}
+
+/// How long 95 of 100 calls took, in microseconds, for each of the values of a dimension: the middle of a bucket.
+pub(crate) fn p95_by(
+    workspace_id: WorkspaceId,
+    condition: &Condition,
+    plan: &Plan,
+    dimension: Dimension,
+    values: Vec<String>,
+) -> Statement {
+    let mut builder = Builder::new(workspace_id);
+    let values = builder.put("values", Value::Texts(values));
+    let (value, bucket, middle_us) = (dimension.column(), bucket(), middle_us());
+    let buckets = builder.segments(plan, condition, |_, events| {
+        format!(
+            "select\n  {value} as value,\n  {bucket} as bucket,\n  count() as calls\n{events}\n  \
+             and {value} in {values}\ngroup by value, bucket"
+        )
+    });
+    builder.end(format!(
+        "select value, quantileExactWeighted(0.95)({middle_us}, calls) as p95_us\nfrom (\n{buckets}\n)\ngroup by value"
+    ))
+}
+
+/// Number of the bucket that a latency is in.
+fn bucket() -> String {
+    format!("bitShiftRight(reinterpretAsUInt32(toFloat32(latency_us)), {BUCKET_SHIFT})")
+}
+
+/// Middle of a bucket; that of the last one is above what fits.
+fn middle_us() -> String {
     let middle = format!(
         "reinterpretAsFloat32(toUInt32(bitShiftLeft(toUInt64(bucket), {BUCKET_SHIFT}) + {}))",
         1 << (BUCKET_SHIFT - 1)
     );
-    builder.end(format!(
-        "select\n  sum(calls) as call_count,\n  quantilesExactWeighted({levels})(middle_us, calls) as percentiles_us,\n  \
-         max(longest) as max_us\nfrom (\nselect toUInt32(least(round({middle}), {LATENCY_MAX_US})) as middle_us, calls, longest\nfrom (\n{buckets}\n)\n)"
-    ))
+    format!("toUInt32(least(round({middle}), {LATENCY_MAX_US}))")
 }
 
 /// Numbers of different callers: one row.

@@ -33,7 +33,7 @@ mod rows;
 
 use rows::{ArchiveRow, GapsVersionRow, ProbeRow};
 pub(crate) use rows::{
-    BarRow, BreakdownRow, CallRow, CallersRow, GapRow, KeyUsageRow, LatencyRow, PlaceRow, QuarterRow,
+    BarRow, BreakdownRow, CallRow, CallersRow, GapRow, KeyUsageRow, LatencyRow, P95Row, PlaceRow, QuarterRow,
     RetentionRow, SummaryRow, TailEndRow, WatermarkRow,
 };
 

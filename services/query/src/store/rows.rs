@@ -58,6 +58,13 @@ pub(crate) struct LatencyRow {
     pub(crate) max_us: u32,
 }
 
+/// How long the calls of one value of a dimension took.
+#[derive(Debug, Row, Deserialize)]
+pub(crate) struct P95Row {
+    pub(crate) value: String,
+    pub(crate) p95_us: u32,
+}
+
 /// Numbers of different callers.
 #[derive(Debug, Row, Deserialize)]
 pub(crate) struct CallersRow {
@@ -178,6 +185,14 @@ pub(crate) struct CallRow {
     pub(crate) limit_window_s: u32,
     pub(crate) limit_remaining: u64,
     pub(crate) shard: u16,
+}
+
+impl CallRow {
+    /// Where it is in the log. ClickHouse orders UUIDs by their second half.
+    pub(crate) fn place(&self) -> (OffsetDateTime, u64, u64) {
+        let (first_half, second_half) = self.request_id.as_u64_pair();
+        (self.occurred_at, second_half, first_half)
+    }
 }
 
 /// How far one shard is complete.

@@ -112,11 +112,13 @@ async fn statements_use_what_was_made_for_them() {
     }
 
     let span = Span::of(&range);
-    let page =
-        |condition: &Condition| sql::page(workspace_id, condition, &[span], None, Direction::Falling, 51);
+    let page = |condition: &Condition| sql::page(workspace_id, condition, span, None, Direction::Falling, 51);
     let of_one_key = explain(&store, page(&answers)).await;
     let first = of_one_key.split_once("Prewhere filter column:").unwrap().1.lines().next().unwrap();
     assert!(first.contains("denial") && !first.contains("key_id"), "keys come last: {of_one_key}");
+    assert!(of_one_key.contains("Read type: InReverseOrder"), "{of_one_key}");
+    let of_all_keys = explain(&store, page(&Condition::ALWAYS)).await;
+    assert!(of_all_keys.contains("Read type: Default"), "{of_all_keys}");
     for (test, index) in [
         (Test::ResourceIds(vec!["7".into()]), "resource_id_bloom"),
         (Test::RequestIds(vec![RequestId::generate()]), "request_id_bloom"),

@@ -86,6 +86,14 @@ async fn breakdown_agrees(stack: &Stack, data: &DataSet, filter: &pb::UsageFilte
     let mut rows: Vec<_> = values.into_iter().map(|(v, events)| (v, count(events.into_iter()))).collect();
     rows.sort_by(|(v, counts), (w, others)| (others.total_count, v).cmp(&(counts.total_count, w)));
     let others = rows.split_off(rows.len().min(usize::try_from(shape.limit).unwrap()));
+    if second == pb::Dimension::Unspecified {
+        let live = data.live(filter);
+        for row in &found.rows {
+            let of_row = live.iter().filter(|event| value(event, first) == row.value);
+            let latencies = of_row.map(|event| event.latency_us).collect();
+            assert_percentile(95, row.p95_us, latencies, 1.0 / 32.0);
+        }
+    }
     let rows_found = found.rows.into_iter().map(|row| ((row.value, row.second_value), row.counts.unwrap()));
     assert_eq!(rows_found.collect::<Vec<_>>(), rows, "{first:?} {second:?} {filter:?}");
     assert_eq!(found.other, Some(sum(others.iter().map(|(_, counts)| counts))), "{filter:?}");
@@ -128,7 +136,7 @@ async fn series_agrees(
 
 async fn log_agrees(stack: &Stack, data: &DataSet, filter: &pb::UsageFilter, shape: Shape) {
     let mut live = data.live(filter);
-    live.sort_by_key(|event| std::cmp::Reverse((event.at_ms, event.request_id)));
+    live.sort_by_key(|event| std::cmp::Reverse(event.place()));
     let name = |event: &&Event| resource::request_name(data.workspace_id, event.request_id);
     let names: Vec<_> = live.iter().map(name).collect();
     let log = stack.log(data.workspace_id, filter, shape.page_size).await;
@@ -145,17 +153,22 @@ async fn latency_agrees(stack: &Stack, data: &DataSet, filter: &pb::UsageFilter)
     assert_eq!(found.error_max > 0.0, !events::needs_calls(filter), "{filter:?}");
     let percentiles = [(50, found.p50_us), (90, found.p90_us), (95, found.p95_us), (99, found.p99_us)];
     for (percent, found_us) in percentiles {
-        let Some(last) = latencies.len().checked_sub(1) else { continue };
-        // Neither definition of a percentile between two calls is wrong.
-        let at = latencies.len() * percent / 100;
-        let (low, high) = (latencies[at.saturating_sub(1)], latencies[at.min(last)]);
-        let room = |us: u32| f64::from(us) * found.error_max + 1.0;
-        let bounds = (f64::from(low) - room(low))..=(f64::from(high) + room(high));
-        assert!(
-            bounds.contains(&f64::from(found_us)),
-            "p{percent} is {found_us}, not in {bounds:?} of {latencies:?}"
-        );
+        assert_percentile(percent, found_us, latencies.clone(), found.error_max);
     }
+}
+
+fn assert_percentile(percent: usize, found_us: u32, mut latencies: Vec<u32>, error_max: f64) {
+    latencies.sort_unstable();
+    let Some(last) = latencies.len().checked_sub(1) else { return assert_eq!(found_us, 0) };
+    // Neither definition of a percentile between two calls is wrong.
+    let at = latencies.len() * percent / 100;
+    let (low, high) = (latencies[at.saturating_sub(1)], latencies[at.min(last)]);
+    let room = |us: u32| f64::from(us) * error_max + 1.0;
+    let bounds = (f64::from(low) - room(low))..=(f64::from(high) + room(high));
+    assert!(
+        bounds.contains(&f64::from(found_us)),
+        "p{percent} is {found_us}, not in {bounds:?} of {latencies:?}"
+    );
 }
 
 async fn callers_agree(stack: &Stack, data: &DataSet, filter: &pb::UsageFilter) {

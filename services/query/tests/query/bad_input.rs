@@ -86,6 +86,16 @@ async fn a_bad_field_of_one_rpc_is_named() {
     assert_names(&refused, "granularity");
     let twice = (pb::Dimension::Method, pb::Dimension::Method);
     assert_names(&stack.pairs(id, good(), twice, 0).await.unwrap_err(), "second_dimension");
+    let pairs_with_p95 = pb::GetBreakdownRequest {
+        parent: resource::workspace_name(id),
+        filter: Some(good()),
+        dimension: pb::Dimension::Method.into(),
+        second_dimension: pb::Dimension::Route.into(),
+        with_p95: true,
+        ..Default::default()
+    };
+    let refused = stack.client.clone().get_breakdown(stack.keys.request(id, pairs_with_p95)).await;
+    assert_names(&refused.unwrap_err(), "with_p95");
     let zone = stack.series(id, good(), pb::Granularity::Hour, "Mars/Olympus").await.unwrap_err();
     assert_names(&zone, "time_zone");
     assert_names(&stack.key_usage(id, good(), 0, -1).await.unwrap_err(), "limit");

@@ -28,6 +28,12 @@ pub(crate) struct Event {
 }
 
 impl Event {
+    /// Where it is in the log: calls of equal times are in the order that ClickHouse has for UUIDs, by their second half.
+    pub(crate) fn place(&self) -> (i64, u64, u64) {
+        let (first_half, second_half) = self.request_id.as_uuid().as_u64_pair();
+        (self.at_ms, second_half, first_half)
+    }
+
     pub(crate) fn new(key_id: KeyId, at_ms: i64) -> Self {
         Self {
             key_id,

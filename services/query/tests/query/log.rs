@@ -26,7 +26,7 @@ async fn new_calls_do_not_shift_pages() {
     let calls: Vec<Event> = (0..120).map(|n| Event::new(keys[n % 2], at + n as i64 / 40)).collect();
     events::insert(&stack.clickhouse, workspace_id, &calls).await;
     let mut expected: Vec<&Event> = calls.iter().collect();
-    expected.sort_by_key(|event| std::cmp::Reverse((event.at_ms, event.request_id)));
+    expected.sort_by_key(|event| std::cmp::Reverse(event.place()));
     let expected: Vec<String> =
         expected.iter().map(|event| resource::request_name(workspace_id, event.request_id)).collect();
     let range = filter(at - HOUR_MS, at + HOUR_MS);
@@ -57,11 +57,11 @@ async fn new_calls_do_not_shift_pages() {
 async fn the_log_is_read_both_ways() {
     let stack = Stack::start().await;
     let (workspace_id, key_id, at) = (WorkspaceId::generate(), KeyId::generate(), some_days_ago());
-    // Few and far between, some in one millisecond, so that quarters are read one by one.
+    // Few and far between, some in one millisecond.
     let calls: Vec<Event> = (0..30).map(|n| Event::new(key_id, at - n / 3 * 30 * HOUR_MS)).collect();
     events::insert(&stack.clickhouse, workspace_id, &calls).await;
     let mut newest: Vec<&Event> = calls.iter().collect();
-    newest.sort_by_key(|event| std::cmp::Reverse((event.at_ms, event.request_id)));
+    newest.sort_by_key(|event| std::cmp::Reverse(event.place()));
     let newest: Vec<String> =
         newest.iter().map(|event| resource::request_name(workspace_id, event.request_id)).collect();
     let page = async |order: pb::Order, token: &str| {

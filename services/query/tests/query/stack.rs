@@ -146,6 +146,7 @@ impl Stack {
             dimension: dimensions.0.into(),
             second_dimension: dimensions.1.into(),
             limit,
+            with_p95: dimensions.1 == pb::Dimension::Unspecified,
         };
         let request = self.keys.request(workspace_id, request);
         self.client.clone().get_breakdown(request).await.map(Response::into_inner)
