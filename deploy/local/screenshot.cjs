@@ -1,9 +1,11 @@
-// Signs in to a running stack and takes a picture of the usage page of the key with the most calls on its page.
-// usage: screenshot.cjs ENDPOINTS.json PICTURE.png
+// Signs in to a running stack and takes the pictures of the README: the keys, and the usage of the one with the most
+// calls on its page, light and dark.
+// usage: screenshot.cjs ENDPOINTS.json FOLDER
 const { readFileSync } = require('node:fs');
+const { join } = require('node:path');
 const { chromium } = require('playwright-core');
 
-const [endpoints, picture] = process.argv.slice(2);
+const [endpoints, folder] = process.argv.slice(2);
 const { ui, admin } = JSON.parse(readFileSync(endpoints, 'utf8'));
 
 async function main() {
@@ -19,6 +21,8 @@ async function main() {
     await page.getByRole('button', { name: 'Sign in' }).click();
     const links = page.getByRole('link', { name: /^Usage statistics/ });
     await links.first().waitFor();
+    await page.setViewportSize({ width: 1280, height: 880 });
+    await page.screenshot({ path: join(folder, 'keys.png') });
     const pages = await links.evaluateAll((found) => found.map((link) => link.href));
     let busiest = { calls: -1 };
     for (const address of pages) {
@@ -26,8 +30,13 @@ async function main() {
       const calls = Number((await page.locator('dl.cards .value').first().innerText()).replaceAll(/\D/g, ''));
       if (calls > busiest.calls) busiest = { calls, address };
     }
-    await page.goto(busiest.address);
-    await page.screenshot({ path: picture });
+    await page.setViewportSize({ width: 1280, height: 1400 });
+    for (const [colorScheme, name] of [['light', 'usage.png'], ['dark', 'usage-dark.png']]) {
+      await page.emulateMedia({ colorScheme });
+      await page.goto(`${busiest.address}?range=24h`);
+      await page.locator('.latencies').waitFor();
+      await page.screenshot({ path: join(folder, name) });
+    }
   } finally {
     await browser.close();
   }

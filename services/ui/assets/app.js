@@ -6,6 +6,8 @@ const format = (options) => new Intl.DateTimeFormat(undefined, options);
 const full = format({ dateStyle: 'medium', timeStyle: 'medium' });
 const day = format({ dateStyle: 'medium' });
 const clock = format({ timeStyle: 'medium' });
+const tickTime = format({ hour: '2-digit', minute: '2-digit' });
+const tickDay = format({ day: 'numeric', month: 'short' });
 const ago = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
 
 function relative(at) {
@@ -20,14 +22,21 @@ function localise(time) {
   const at = new Date(time.dateTime);
   const today = at.toDateString() === new Date().toDateString();
   const shown = { full: () => full.format(at), day: () => day.format(at), relative: () => relative(at),
-    clock: () => (today ? clock : full).format(at) }[time.dataset.show];
+    clock: () => (today ? clock : full).format(at), 'tick-time': () => tickTime.format(at),
+    'tick-day': () => tickDay.format(at) }[time.dataset.show];
   time.textContent = shown();
   const exact = time.dateTime.replace('T', ' ').replace('Z', ' UTC');
   time.title = time.dataset.show === 'full' ? exact : `${full.format(at)} (${zone}), ${exact}`;
 }
 
-for (const time of document.querySelectorAll('time[data-show]')) localise(time);
-for (const label of document.querySelectorAll('[data-zone]')) label.textContent = zone.replaceAll('_', ' ');
+function localiseAll(root) {
+  for (const time of root.querySelectorAll('time[data-show]')) localise(time);
+  for (const label of root.querySelectorAll('[data-zone]')) label.textContent = zone.replaceAll('_', ' ');
+}
+
+localiseAll(document);
+// Something came into the page later.
+document.addEventListener('shown', ({ target }) => localiseAll(target));
 setInterval(() => document.querySelectorAll('time[data-show=relative]').forEach(localise), 30000);
 
 // Dates are typed in the reader's zone and sent in UTC; fields that say nothing stay out of the address.

@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn every_file_that_pages_name_is_there() {
-        for name in ["app.css", "app.js", "icon.svg"] {
+        for name in ["app.css", "team.css", "app.js", "keys.js", "usage.js", "icon.svg"] {
             assert!(address(name).ends_with(name), "{name}");
         }
     }

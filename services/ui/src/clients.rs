@@ -5,8 +5,10 @@ use std::time::Duration;
 use boot::{Health, Need};
 use proto::{
     keys::{
-        keys_service_client::KeysServiceClient, sessions_service_client::SessionsServiceClient,
-        workspaces_service_client::WorkspacesServiceClient,
+        audit_service_client::AuditServiceClient, keys_service_client::KeysServiceClient,
+        members_service_client::MembersServiceClient,
+        service_tokens_service_client::ServiceTokensServiceClient,
+        sessions_service_client::SessionsServiceClient, workspaces_service_client::WorkspacesServiceClient,
     },
     usage::usage_service_client::UsageServiceClient,
 };
@@ -33,8 +35,14 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 pub(crate) struct Clients {
     /// Sign-in.
     pub(crate) sessions: SessionsServiceClient<Channel>,
-    /// Names of workspaces.
+    /// Workspaces.
     pub(crate) workspaces: WorkspacesServiceClient<Channel>,
+    /// Members and invitations.
+    pub(crate) members: MembersServiceClient<Channel>,
+    /// Service tokens.
+    pub(crate) service_tokens: ServiceTokensServiceClient<Channel>,
+    /// The audit trail.
+    pub(crate) audit: AuditServiceClient<Channel>,
     /// Keys.
     pub(crate) keys: KeysServiceClient<Channel>,
     /// Usage.
@@ -51,6 +59,9 @@ impl Clients {
         Ok(Self {
             sessions: SessionsServiceClient::new(keys_channel.clone()),
             workspaces: WorkspacesServiceClient::new(keys_channel.clone()),
+            members: MembersServiceClient::new(keys_channel.clone()),
+            service_tokens: ServiceTokensServiceClient::new(keys_channel.clone()),
+            audit: AuditServiceClient::new(keys_channel.clone()),
             keys: KeysServiceClient::new(keys_channel.clone()),
             usage: UsageServiceClient::new(query_channel.clone()),
             keys_channel,

@@ -53,18 +53,45 @@ columns! {
     LimitRemaining = "limit_remaining", "Calls left", false;
     ClientIp = "client_ip", "Client address", false;
     UserAgent = "user_agent", "User agent", false;
+    Region = "region", "Region", false;
     RequestBytes = "request_bytes", "Received", false;
     ResponseBytes = "response_bytes", "Sent", false;
+    SecretId = "secret_id", "Secret used", false;
+    ClientRequestId = "client_request_id", "Client's request ID", false;
+    TraceId = "trace_id", "Trace", false;
+    EdgeId = "edge_id", "Edge", false;
 }
 
-/// The columns that names stand for, in the table's order; those shown by default if no name is known.
+/// The columns that names stand for, in their order, each once; those shown by default if no name is known.
 #[must_use]
 pub(crate) fn chosen<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Column> {
-    let names: Vec<&str> = names.take(Column::ALL.len()).collect();
-    let pick =
-        |wanted: &dyn Fn(&Column) -> bool| Column::ALL.iter().copied().filter(wanted).collect::<Vec<_>>();
-    let known = pick(&|column| names.contains(&column.name()));
-    if known.is_empty() { pick(&|column| column.is_default()) } else { known }
+    let mut known: Vec<Column> = Vec::new();
+    for name in names.take(Column::ALL.len()) {
+        let column = Column::ALL.iter().copied().find(|column| column.name() == name);
+        known.extend(column.filter(|column| !known.contains(column)));
+    }
+    if known.is_empty() {
+        known.extend(Column::ALL.iter().copied().filter(|column| column.is_default()));
+    }
+    known
+}
+
+/// All columns as a form lists them: those that are shown in their order, then the others.
+#[must_use]
+pub(crate) fn listed(shown: &[Column]) -> Vec<Column> {
+    let others = Column::ALL.iter().copied().filter(|column| !shown.contains(column));
+    shown.iter().copied().chain(others).collect()
+}
+
+/// The same with one column a place earlier.
+#[must_use]
+pub(crate) fn moved_up(mut columns: Vec<Column>, name: &str) -> Vec<Column> {
+    if let Some(at) = columns.iter().position(|column| column.name() == name)
+        && at > 0
+    {
+        columns.swap(at, at - 1);
+    }
+    columns
 }
 
 /// The columns of a cookie's value.
@@ -84,9 +111,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_choice_survives_the_cookie_in_the_tables_order() {
-        let columns = from_cookie("latency.method.nonsense");
-        assert_eq!(columns, [Column::Method, Column::Latency]);
+    fn a_choice_and_its_order_survive_the_cookie() {
+        let columns = from_cookie("latency.method.nonsense.latency");
+        assert_eq!(columns, [Column::Latency, Column::Method]);
+        assert_eq!(moved_up(columns.clone(), "method"), [Column::Method, Column::Latency]);
+        assert_eq!(moved_up(columns.clone(), "latency"), columns);
+        assert_eq!(listed(&columns)[..3], [Column::Latency, Column::Method, Column::RequestId]);
+        assert_eq!(listed(&columns).len(), Column::ALL.len());
         assert_eq!(from_cookie(&to_cookie(&columns)), columns);
     }
 

@@ -1,5 +1,7 @@
 //! The usage page's filter in its URL, both ways. Pure: takes `now` as an argument, calls nothing.
 
+use std::borrow::Cow;
+
 use domain::{KeyId, Outcome};
 use proto::{timestamp, usage::UsageFilter};
 use time::{
@@ -8,6 +10,10 @@ use time::{
 };
 
 use crate::format::rfc3339;
+
+mod drill;
+
+pub(crate) use drill::Chip;
 
 /// Longest period that usage is kept for.
 const PERIOD_MAX: Duration = Duration::days(400);
@@ -53,7 +59,7 @@ pub(crate) struct Fields {
     pub(crate) to: String,
     /// When a preset's period ends; now if empty. Keeps the pages of one log together.
     pub(crate) at: String,
-    /// Absent means the page's own key, empty every key.
+    /// Absent means the page's own key if it has one, empty every key.
     pub(crate) key_id: Option<String>,
     /// Names of outcomes.
     pub(crate) outcomes: Vec<String>,
@@ -67,6 +73,8 @@ pub(crate) struct Fields {
     pub(crate) resource_id: String,
     /// Where the log goes on.
     pub(crate) page_token: String,
+    /// Whether a page without scripts tells how long calls took.
+    pub(crate) has_latency: bool,
 }
 
 /// What is wrong with one field.
@@ -105,6 +113,7 @@ pub(crate) struct Filters {
     pub(crate) period: Period,
     /// Which keys.
     pub(crate) keys: Keys,
+    own: Option<KeyId>,
     outcomes: Vec<Outcome>,
     methods: Vec<String>,
     route: String,
@@ -112,6 +121,12 @@ pub(crate) struct Filters {
     resource_id: String,
     /// Where the log goes on; empty for the newest calls.
     pub(crate) page_token: String,
+}
+
+/// The value of a field of a form or of a query string; empty if it was not sent.
+pub(crate) fn field<'a>(form: &'a str, name: &str) -> Cow<'a, str> {
+    let found = form_urlencoded::parse(form.as_bytes()).find(|(field, _)| field == name);
+    found.map_or(Cow::Borrowed(""), |(_, value)| value)
 }
 
 impl Fields {
@@ -134,6 +149,7 @@ impl Fields {
                 "status_code" => fields.status_codes = format!("{}, {value}", fields.status_codes),
                 "resource_id" => fields.resource_id = value,
                 "page_token" => fields.page_token = value,
+                "latency" => fields.has_latency = value == "1",
                 _ => {}
             }
         }
@@ -145,11 +161,12 @@ impl Fields {
 }
 
 impl Filters {
-    /// The filter that `fields` ask for on the page of `own`.
+    /// The filter that `fields` ask for on the page of `own`, or of the workspace.
     ///
     /// # Errors
     /// What is wrong, field by field.
-    pub(crate) fn parse(fields: &Fields, own: KeyId) -> Result<Self, Vec<FieldError>> {
+    pub(crate) fn parse(fields: &Fields, own: impl Into<Option<KeyId>>) -> Result<Self, Vec<FieldError>> {
+        let own = own.into();
         let mut errors = Vec::new();
         let mut note = |field, message: &str| errors.push(FieldError { field, message: message.to_owned() });
         let period = period(fields, &mut note);
@@ -179,6 +196,7 @@ impl Filters {
         Ok(Self {
             period: period.unwrap_or(Period::Last(DEFAULT, None)),
             keys,
+            own,
             outcomes,
             methods: fields.methods.clone(),
             route: fields.route.clone(),
@@ -251,6 +269,7 @@ impl Filters {
         match self.keys {
             Keys::Own(_) => {}
             Keys::Other(key_id) => _ = query.append_pair("key_id", &key_id.to_string()),
+            Keys::Every if self.own.is_none() => {}
             Keys::Every => _ = query.append_pair("key_id", ""),
         }
         query.extend_pairs(self.outcomes.iter().map(|outcome| ("outcome", outcome.as_str())));
@@ -310,13 +329,13 @@ pub(crate) fn parse_time(text: &str) -> Option<OffsetDateTime> {
         .filter(|at| (1970..=9999).contains(&at.year()))
 }
 
-fn keys(text: Option<&str>, own: KeyId) -> Result<Keys, &'static str> {
-    match text {
-        None => Ok(Keys::Own(own)),
-        Some("") => Ok(Keys::Every),
-        Some(text) => {
+fn keys(text: Option<&str>, own: Option<KeyId>) -> Result<Keys, &'static str> {
+    match (text, own) {
+        (None, Some(own)) => Ok(Keys::Own(own)),
+        (None | Some(""), _) => Ok(Keys::Every),
+        (Some(text), own) => {
             let key_id = text.parse().map_err(|_| "A key's id is key_ and 26 characters.")?;
-            Ok(if key_id == own { Keys::Own(own) } else { Keys::Other(key_id) })
+            Ok(if own == Some(key_id) { Keys::Own(key_id) } else { Keys::Other(key_id) })
         }
     }
 }
@@ -346,5 +365,4 @@ fn outcome_to_proto(outcome: Outcome) -> proto::usage::Outcome {
 }
 
 #[cfg(test)]
-#[path = "filters_tests.rs"]
 mod tests;

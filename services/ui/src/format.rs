@@ -53,6 +53,44 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     }
 }
 
+/// A part of a drawing, of a hundred; 0 if there is no whole.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a drawing needs three digits")]
+pub(crate) fn hundredths(part: u128, whole: u128) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 * 100.0 }
+}
+
+/// A number against the one before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// `+12%`, `−3.4%`, `same`, `new`; `none` if there was nothing and is nothing.
+    pub(crate) text: String,
+    /// Whether it grew.
+    pub(crate) is_more: bool,
+    /// Whether it is smaller.
+    pub(crate) is_less: bool,
+}
+
+/// How `now` differs from `before`.
+#[must_use]
+pub(crate) fn change(now: u64, before: u64) -> Change {
+    let text = match (now, before) {
+        (0, 0) => "none".to_owned(),
+        (_, 0) => "new".to_owned(),
+        (now, before) if now == before => "same".to_owned(),
+        (now, before) => {
+            let sign = if now > before { '+' } else { '−' };
+            match u128::from(now.abs_diff(before)) * 1000 / u128::from(before) {
+                0 => format!("{sign}<0.1%"),
+                permille @ 1..100 => format!("{sign}{}.{}%", permille / 10, permille % 10),
+                permille if permille < 10_000 => format!("{sign}{}%", permille / 10),
+                permille => format!("×{}", permille / 1000 + 1),
+            }
+        }
+    };
+    Change { text, is_more: now > before, is_less: now < before }
+}
+
 /// Microseconds as `850 µs`, `12.3 ms`, `1.20 s`.
 #[must_use]
 pub(crate) fn latency(us: u32) -> String {
@@ -82,6 +120,13 @@ pub(crate) fn rfc3339(at: OffsetDateTime) -> String {
     at.to_offset(time::UtcOffset::UTC).format(form).unwrap_or_default()
 }
 
+/// A day for a date field, `2026-11-22`, UTC.
+#[must_use]
+pub(crate) fn day(at: OffsetDateTime) -> String {
+    let form = format_description!("[year]-[month]-[day]");
+    at.to_offset(time::UtcOffset::UTC).format(form).unwrap_or_default()
+}
+
 /// How a script may rewrite a time for its reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Show {
@@ -93,6 +138,10 @@ pub(crate) enum Show {
     Relative,
     /// The time, with the date only if it is another day.
     Clock,
+    /// Below a chart: hours and minutes.
+    TickTime,
+    /// Below a chart: the day.
+    TickDay,
 }
 
 /// A `<time>` element: UTC from the server, rewritten into the reader's zone where scripts run.
@@ -122,6 +171,13 @@ impl Moment {
             Show::Relative => ("relative", relative(at, now)),
             Show::Clock if at.date() == now.date() => ("clock", at.format(clock).unwrap_or_default()),
             Show::Clock => ("clock", exact.clone()),
+            Show::TickTime => {
+                ("tick-time", at.format(format_description!("[hour]:[minute]")).unwrap_or_default())
+            }
+            Show::TickDay => {
+                let tick = format_description!("[day padding:none] [month repr:short]");
+                ("tick-day", at.format(tick).unwrap_or_default())
+            }
         };
         Self { iso: rfc3339(at), exact, show, text }
     }

@@ -10,21 +10,27 @@ mod assets;
 mod clients;
 mod columns;
 mod config;
-mod donut;
+mod cookies;
+mod download;
 mod filters;
 mod format;
 mod headers;
 mod metrics;
 mod pages;
 mod problem;
+mod roles;
 mod router;
 mod session;
+mod theme;
+mod views;
+mod violations;
 mod visit;
 
 pub use config::{Config, HttpUrl};
 pub use router::router;
 
 use clients::Clients;
+use pages::usage::export::Exports;
 use session::Sessions;
 
 /// How long running requests may still take after the signal.
@@ -35,6 +41,9 @@ pub struct App {
     config: Config,
     clients: Clients,
     sessions: Sessions,
+    exports: Exports,
+    /// Ends what would go on by itself.
+    shutdown: CancellationToken,
 }
 
 impl App {
@@ -42,10 +51,10 @@ impl App {
     ///
     /// # Errors
     /// If the system's certificates can not be read for an https address.
-    pub fn new(config: Config) -> anyhow::Result<Arc<Self>> {
+    pub fn new(config: Config, shutdown: CancellationToken) -> anyhow::Result<Arc<Self>> {
         let clients = Clients::new(&config)?;
         let sessions = Sessions::new(clients.clone(), config.public_url.is_https());
-        Ok(Arc::new(Self { config, clients, sessions }))
+        Ok(Arc::new(Self { config, clients, sessions, exports: Exports::default(), shutdown }))
     }
 }
 
@@ -61,7 +70,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     tracing::info!(ui.addr = %listener.local_addr()?, ui.public_url = %config.public_url, "serving pages");
-    let app = App::new(config)?;
+    let app = App::new(config, shutdown.clone())?;
     app.clients.watch(health, &shutdown);
     let server = axum::serve(listener, router(app, health)?)
         .with_graceful_shutdown(shutdown.clone().cancelled_owned());

@@ -12,6 +12,9 @@ use tonic_types::StatusExt as _;
 
 use crate::{metrics, pages::Shell, visit::Reference};
 
+/// The reason of somebody who is in no workspace.
+const NOT_A_MEMBER: &str = "NOT_A_MEMBER";
+
 /// Who failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {
@@ -104,6 +107,34 @@ impl Problem {
         }
     }
 
+    /// Somebody who is in no workspace.
+    #[must_use]
+    pub(crate) fn no_workspace(reference: &Reference) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            title: "No workspace",
+            text: "You are signed in, but in no workspace any more. Ask somebody to invite you to one."
+                .to_owned(),
+            reason: NOT_A_MEMBER.to_owned(),
+            reference: reference.to_string(),
+        }
+    }
+
+    /// A form that was opened in another workspace than the one that is shown now.
+    #[must_use]
+    pub(crate) fn other_workspace(workspace: &str, reference: &Reference) -> Self {
+        Self {
+            status: StatusCode::CONFLICT,
+            title: "Another workspace",
+            text: format!(
+                "You have switched to {workspace} since this form was opened, so nothing was changed. Switch back, \
+                 or open the page again here."
+            ),
+            reason: "WORKSPACE_SWITCHED".to_owned(),
+            reference: reference.to_string(),
+        }
+    }
+
     /// A password that is not the person's.
     #[must_use]
     pub(crate) fn wrong_password(reference: &Reference) -> Self {
@@ -128,6 +159,12 @@ impl Problem {
         }
     }
 
+    /// Whether no page of ours leads on.
+    #[must_use]
+    pub(crate) fn is_homeless(&self) -> bool {
+        self.reason == NOT_A_MEMBER
+    }
+
     /// As JSON, as a page inside `shell`, or as a page alone for somebody who is not signed in.
     #[must_use]
     pub(crate) fn into_response_as(self, json: bool, shell: Option<Shell>) -> Response {
@@ -146,7 +183,8 @@ impl Problem {
 }
 
 impl Service {
-    const fn name(self) -> &'static str {
+    /// Its name in logs and metrics.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Keys => "keys",
             Self::Query => "query",
@@ -171,7 +209,13 @@ impl Service {
 
 /// Renders a template as a page.
 pub(crate) fn page(template: &impl Template) -> Response {
-    match template.render() {
+    page_of(template.render())
+}
+
+/// A page that was rendered before.
+#[must_use]
+pub(crate) fn page_of(rendered: askama::Result<String>) -> Response {
+    match rendered {
         Ok(html) => Html(html).into_response(),
         Err(error) => {
             tracing::error!(%error, "a page could not be rendered");

@@ -19,8 +19,12 @@ use tracing::Instrument as _;
 
 use crate::{
     App, assets, headers, metrics,
-    pages::{columns, keys, sign_in, usage},
+    pages::{
+        audit, columns, invitations, keys, members, service_tokens, settings, sign_in, theme, usage, views,
+        workspace_end, workspaces,
+    },
     problem::Problem,
+    theme as chosen_theme,
     visit::{HOME, Reference, Visit},
 };
 
@@ -40,22 +44,80 @@ pub fn router(app: Arc<App>, health: &Health) -> anyhow::Result<Router> {
         .route("/", get(|| std::future::ready(Redirect::to(HOME))))
         .route("/sign-in", get(sign_in::form).post(sign_in::submit))
         .route("/sign-out", post(sign_in::sign_out))
-        .route("/keys", get(keys::list).post(keys::create))
-        .route("/keys/new", get(keys::new))
-        .route("/keys/{key_id}/delete", get(keys::confirm_delete).post(keys::delete))
-        .route("/keys/{key_id}/reveal", post(keys::reveal))
-        .route("/keys/{key_id}/usage", get(usage::show))
+        .merge(key_pages())
+        .merge(usage_at("/overview"))
+        .merge(usage_at("/keys/{key_id}/usage"))
+        .route("/exports/{name}", get(usage::export::progress))
         .route("/columns", post(columns::choose))
+        .route("/views", post(views::change))
+        .merge(team())
         .fallback(nothing_here)
         .with_state(app)
         .route("/assets/{hash}/{name}", get(assets::serve))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(csrf)
+        .layer(middleware::from_fn(chosen_theme::apply))
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn(move |request, next| headers::protect(https, request, next)))
         .layer(middleware::from_fn(observe));
     Ok(pages.merge(health.router()))
+}
+
+/// The pages about the workspace and its people.
+fn team() -> Router<Arc<App>> {
+    Router::new()
+        .route("/theme", post(theme::choose))
+        .route("/workspace", post(workspaces::switch))
+        .route("/workspaces", post(workspaces::create))
+        .route("/workspaces/new", get(workspaces::new))
+        .route("/invitations/{token}", get(invitations::open).post(invitations::accept))
+        .route("/members", get(members::list))
+        .route("/members/invite", get(invitations::new).post(invitations::create))
+        .route("/members/invitations/{invitation_id}/withdraw", post(invitations::withdraw))
+        .route("/members/{account_id}", get(members::role).post(members::change_role))
+        .route("/members/{account_id}/remove", get(members::confirm_remove).post(members::remove))
+        .route("/audit", get(audit::list))
+        .route("/audit/export", get(audit::export))
+        .route("/settings", get(settings::show).post(settings::save))
+        .route("/settings/service-tokens", get(service_tokens::list).post(service_tokens::create))
+        .route("/settings/service-tokens/new", get(service_tokens::new))
+        .route(
+            "/settings/service-tokens/{service_token_id}/revoke",
+            get(service_tokens::confirm_revoke).post(service_tokens::revoke),
+        )
+        .route("/settings/suspend", get(workspace_end::confirm_suspend).post(workspace_end::suspend))
+        .route("/settings/export", post(workspace_end::export))
+        .route("/settings/delete", get(workspace_end::confirm_delete).post(workspace_end::delete))
+}
+
+/// The usage page at `path`, and what belongs to it.
+fn usage_at(path: &str) -> Router<Arc<App>> {
+    Router::new()
+        .route(path, get(usage::show))
+        .route(&format!("{path}/latency"), get(usage::slow))
+        .route(&format!("{path}/requests/{{request_id}}"), get(usage::request::show))
+        .route(&format!("{path}/tail"), get(usage::tail::follow))
+        .route(&format!("{path}/export"), get(usage::export::file))
+}
+
+/// The list of keys, and what can be done with one.
+fn key_pages() -> Router<Arc<App>> {
+    use keys::{create, delete, edit, list, reveal, rotate, secrets, switch};
+    Router::new()
+        .route("/keys", get(list::show).post(create::submit))
+        .route("/keys/new", get(create::form))
+        .route("/keys/{key_id}/edit", get(edit::form).post(edit::submit))
+        .route("/keys/{key_id}/rotate", get(rotate::form).post(rotate::submit))
+        .route("/keys/{key_id}/disable", get(switch::confirm_disable).post(switch::disable))
+        .route("/keys/{key_id}/enable", get(switch::confirm_enable).post(switch::enable))
+        .route("/keys/{key_id}/delete", get(delete::confirm).post(delete::submit))
+        .route("/keys/{key_id}/reveal", post(reveal::reveal))
+        .route("/keys/{key_id}/secrets", get(secrets::show))
+        .route(
+            "/keys/{key_id}/secrets/{secret_id}/retire",
+            get(secrets::confirm_retire).post(secrets::retire),
+        )
 }
 
 async fn nothing_here(visit: Visit) -> Response {

@@ -8,20 +8,24 @@ use std::{
 };
 
 use aws_lc_rs::digest;
-use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
+use axum_extra::extract::cookie::{Cookie, CookieJar};
 use domain::WorkspaceId;
 use proto::{
-    keys::{AccessToken, GetWorkspaceRequest, ReauthenticateRequest, RefreshRequest, SignOutRequest},
-    resource::workspace_name,
+    keys::{
+        AccessToken, GetWorkspaceRequest, ListWorkspacesRequest, ReauthenticateRequest, RefreshRequest,
+        RefreshResponse, Role, SignOutRequest,
+    },
+    resource::{parse_workspace_name, workspace_name},
 };
 use time::{Duration, OffsetDateTime};
 use tonic::{
-    Status,
+    Code, Status,
     metadata::{Ascii, MetadataValue},
 };
 
 use crate::{
     clients::{self, Clients},
+    cookies::{CHOICE_AGE, cookie},
     visit::Reference,
 };
 
@@ -33,6 +37,10 @@ const RENEW_BEFORE: Duration = Duration::seconds(30);
 const COOKIE_AGE: Duration = Duration::days(30);
 /// Longest cookie that is looked at, in bytes.
 const TOKEN_BYTES_MAX: usize = 512;
+/// The cookie that says which of the person's workspaces is shown. It lets nobody in: keys checks it.
+const WORKSPACE_COOKIE: &str = "keymeter_workspace";
+/// Workspaces to switch between, at most.
+const WORKSPACES_MAX: i32 = 100;
 
 /// What the browser holds; whoever has it is signed in.
 #[derive(Clone)]
@@ -53,8 +61,14 @@ pub(crate) struct Access {
     pub(crate) workspace_id: WorkspaceId,
     /// The workspace's name for people.
     pub(crate) workspace: String,
+    /// The workspaces that the account is in, by their names.
+    pub(crate) workspaces: Vec<(WorkspaceId, String)>,
+    /// What the account may do in the workspace.
+    pub(crate) role: Role,
     /// The account's address.
     pub(crate) email: String,
+    /// The workspace that was asked for; the one above may be another.
+    wanted: Option<WorkspaceId>,
     expires: OffsetDateTime,
 }
 
@@ -80,16 +94,16 @@ impl Sessions {
         plausible.then(|| SessionToken(value.to_owned()))
     }
 
-    /// The cookie that starts a session: not for scripts, not for requests from other sites but links.
+    /// The cookie that starts a session.
     #[must_use]
     pub(crate) fn cookie(&self, session_token: String) -> Cookie<'static> {
-        Cookie::build((self.cookie_name(), session_token))
-            .path("/")
-            .http_only(true)
-            .same_site(SameSite::Lax)
-            .secure(self.secure)
-            .max_age(COOKIE_AGE)
-            .build()
+        cookie(self.cookie_name(), session_token, COOKIE_AGE, self.secure)
+    }
+
+    /// The cookie that keeps the choice of a workspace.
+    #[must_use]
+    pub(crate) fn workspace_cookie(&self, workspace_id: WorkspaceId) -> Cookie<'static> {
+        cookie(WORKSPACE_COOKIE, workspace_id.to_string(), CHOICE_AGE, self.secure)
     }
 
     /// The cookie that ends one.
@@ -105,19 +119,22 @@ impl Sessions {
         if self.secure { "__Host-keymeter" } else { "keymeter_session" }
     }
 
-    /// An access token of a session, from memory or from keys.
+    /// An access token of a session, from memory or from keys, for the wanted workspace; for the account's first
+    /// one if it is not in that one any more.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED` if the session has ended; whatever else keys says.
+    /// `UNAUTHENTICATED` if the session has ended, `PERMISSION_DENIED` if the account is in no workspace;
+    /// whatever else keys says.
     pub(crate) async fn access(
         &self,
         token: &SessionToken,
+        wanted: Option<WorkspaceId>,
         reference: &Reference,
     ) -> Result<Arc<Access>, Status> {
-        if let Some(access) = self.cached(&hash(token), OffsetDateTime::now_utc()) {
+        if let Some(access) = self.cached(&hash(token), wanted, OffsetDateTime::now_utc()) {
             return Ok(access);
         }
-        let access = Arc::new(self.refresh(token, reference).await?);
+        let access = Arc::new(self.refresh(token, wanted, reference).await?);
         self.keep(token, &access);
         Ok(access)
     }
@@ -161,9 +178,15 @@ impl Sessions {
         self.clients.sessions.clone().sign_out(request).await.map(drop)
     }
 
-    fn cached(&self, hash: &[u8; 32], now: OffsetDateTime) -> Option<Arc<Access>> {
+    fn cached(
+        &self,
+        hash: &[u8; 32],
+        wanted: Option<WorkspaceId>,
+        now: OffsetDateTime,
+    ) -> Option<Arc<Access>> {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.get(hash).filter(|access| now < access.expires - RENEW_BEFORE).cloned()
+        let good = |access: &&Arc<Access>| access.wanted == wanted && now < access.expires - RENEW_BEFORE;
+        cache.get(hash).filter(good).cloned()
     }
 
     fn keep(&self, token: &SessionToken, access: &Arc<Access>) {
@@ -172,27 +195,66 @@ impl Sessions {
         cache.insert(hash(token), Arc::clone(access));
     }
 
-    async fn refresh(&self, token: &SessionToken, reference: &Reference) -> Result<Access, Status> {
-        let message = RefreshRequest { session_token: token.0.clone(), workspace: String::new() };
-        let answer =
-            self.clients.sessions.clone().refresh(clients::open(message, reference)).await?.into_inner();
-        let workspace_id = proto::resource::parse_workspace_name(&answer.workspace)
-            .map_err(|error| Status::internal(error.to_string()))?;
-        let (bearer, expires) = bearer(answer.access_token)?;
-        let mut access = Access {
-            bearer,
-            workspace_id,
-            workspace: workspace_id.to_string(),
-            email: answer.email,
-            expires,
+    async fn refresh(
+        &self,
+        token: &SessionToken,
+        wanted: Option<WorkspaceId>,
+        reference: &Reference,
+    ) -> Result<Access, Status> {
+        let answer = match self.ask(token, wanted, reference).await {
+            Err(status) if wanted.is_some() && status.code() == Code::PermissionDenied => {
+                self.ask(token, None, reference).await?
+            }
+            answer => answer?,
         };
-        let request = clients::authorized(GetWorkspaceRequest { name: answer.workspace }, &access, reference);
-        // Without its name the workspace is shown by its id.
-        if let Ok(workspace) = self.clients.workspaces.clone().get_workspace(request).await {
-            access.workspace = workspace.into_inner().display_name;
-        }
+        let workspace_id =
+            parse_workspace_name(&answer.workspace).map_err(|error| Status::internal(error.to_string()))?;
+        let role = answer.role();
+        let (bearer, expires) = bearer(answer.access_token)?;
+        let workspace = workspace_id.to_string();
+        let (workspaces, email) = (Vec::new(), answer.email);
+        let mut access = Access { bearer, workspace_id, workspace, workspaces, role, email, wanted, expires };
+        self.name_workspaces(&mut access, reference).await;
         Ok(access)
     }
+
+    async fn ask(
+        &self,
+        token: &SessionToken,
+        wanted: Option<WorkspaceId>,
+        reference: &Reference,
+    ) -> Result<RefreshResponse, Status> {
+        let workspace = wanted.map(workspace_name).unwrap_or_default();
+        let message = RefreshRequest { session_token: token.0.clone(), workspace };
+        let answer = self.clients.sessions.clone().refresh(clients::open(message, reference)).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Without its name the workspace is shown by its id, and without the list there is none to switch to.
+    async fn name_workspaces(&self, access: &mut Access, reference: &Reference) {
+        let get = GetWorkspaceRequest { name: workspace_name(access.workspace_id) };
+        let get = clients::authorized(get, access, reference);
+        let list = ListWorkspacesRequest { page_size: WORKSPACES_MAX, ..ListWorkspacesRequest::default() };
+        let list = clients::authorized(list, access, reference);
+        let mut client = self.clients.workspaces.clone();
+        let mut other = client.clone();
+        let (own, all) = tokio::join!(client.get_workspace(get), other.list_workspaces(list));
+        if let Ok(own) = own {
+            access.workspace = own.into_inner().display_name;
+        }
+        if let Ok(all) = all {
+            let named = all.into_inner().workspaces.into_iter();
+            access.workspaces = named
+                .filter_map(|each| Some((parse_workspace_name(&each.name).ok()?, each.display_name)))
+                .collect();
+        }
+    }
+}
+
+/// The workspace that a request's cookies ask for.
+#[must_use]
+pub(crate) fn wanted(jar: &CookieJar) -> Option<WorkspaceId> {
+    jar.get(WORKSPACE_COOKIE)?.value().parse().ok()
 }
 
 /// What goes into the metadata of calls, and until when.
@@ -235,7 +297,10 @@ mod tests {
                 bearer: MetadataValue::from_static("Bearer x"),
                 workspace_id: WorkspaceId::generate(),
                 workspace: String::new(),
+                workspaces: Vec::new(),
+                role: Role::Viewer,
                 email: String::new(),
+                wanted: None,
                 expires: now + Duration::seconds(seconds),
             })
         };

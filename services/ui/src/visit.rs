@@ -14,7 +14,7 @@ use crate::{
     App, clients,
     pages::Shell,
     problem::{Problem, Service, Stop},
-    session::{Access, SessionToken},
+    session::{self, Access, SessionToken},
 };
 
 /// Where people go who ask for nothing in particular.
@@ -69,10 +69,13 @@ impl FromRequestParts<Arc<App>> for Visit {
         let Some(token) = app.sessions.token(&jar) else {
             return Err(sign_in_first(&here, json));
         };
-        match app.sessions.access(&token, &reference).await {
+        match app.sessions.access(&token, session::wanted(&jar), &reference).await {
             Ok(access) => Ok(Self { app: Arc::clone(app), reference, access, jar, token, here, json }),
             Err(status) if status.code() == Code::Unauthenticated => {
                 Err((jar.add(app.sessions.end_cookie()), sign_in_first(&here, json)).into_response())
+            }
+            Err(status) if status.code() == Code::PermissionDenied => {
+                Err(Problem::no_workspace(&reference).into_response_as(json, None))
             }
             Err(status) => Err(Problem::of(Service::Keys, &status, &reference).into_response_as(json, None)),
         }
@@ -98,7 +101,32 @@ impl Visit {
     /// What surrounds every page.
     #[must_use]
     pub(crate) fn shell(&self) -> Shell {
-        Shell { email: self.access.email.clone(), workspace: self.access.workspace.clone() }
+        let access = &self.access;
+        Shell {
+            email: access.email.clone(),
+            workspace: access.workspace.clone(),
+            workspace_id: access.workspace_id,
+            workspaces: access.workspaces.clone(),
+            role: access.role,
+            here: self.here.clone(),
+        }
+    }
+
+    /// Makes the next request ask keys anew who the person is, where, and in which workspaces.
+    pub(crate) fn renew(&self) {
+        self.app.sessions.forget(&self.token);
+    }
+
+    /// That a form was opened in the workspace that it would change now: another tab may have switched since.
+    ///
+    /// # Errors
+    /// The answer that says so.
+    pub(crate) fn opened_in(&self, workspace: &str) -> Result<(), Stop> {
+        if workspace.parse() == Ok(self.access.workspace_id) {
+            return Ok(());
+        }
+        let problem = Problem::other_workspace(&self.access.workspace, &self.reference);
+        Err(Stop::new(problem.into_response_as(self.json, Some(self.shell()))))
     }
 
     /// The answer when a call failed and there is no page without it.

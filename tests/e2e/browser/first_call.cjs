@@ -1,59 +1,33 @@
 // A person's first minutes in real Chromium: signs in, generates a key, calls the edge with it, reads the usage
-// page, filters, copies, deletes. Settings come by environment: UI_URL, EDGE_URL, EMAIL, PASSWORD, CHROMIUM.
-// Exits with 0 if all holds.
+// page, filters, copies, deletes. Exits with 0 if all holds.
 const assert = require('node:assert/strict');
-const { chromium } = require('playwright-core');
-const axe = require('axe-core').source;
+const session = require('./session.cjs');
 
-const { UI_URL, EDGE_URL, EMAIL, PASSWORD, CHROMIUM } = process.env;
-const PATIENCE = 60_000;
-// Half an hour off the full hour, so that a clock in UTC can not pass for the reader's.
-const ZONE = 'Asia/Kolkata';
+const { accessible, refusalsWereMeant, UI_URL, EDGE_URL, PASSWORD, PATIENCE, ZONE } = session;
 
-const problems = [];
 let page;
 
-async function main() {
-  const browser = await chromium.launch({
-    executablePath: CHROMIUM,
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync'],
-  });
-  try {
-    const context = await browser.newContext({ timezoneId: ZONE, locale: 'en-GB' });
-    await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: UI_URL });
-    context.setDefaultTimeout(PATIENCE);
-    page = await context.newPage();
-    page.on('console', (message) => message.type() === 'error' && problems.push(`console: ${message.text()}`));
-    page.on('pageerror', (error) => problems.push(`script: ${error.message}`));
-    page.on('request', (request) => {
-      if (!request.url().startsWith(UI_URL) && !request.url().startsWith('data:')) problems.push(`foreign request: ${request.url()}`);
-    });
-    await signIn();
-    const secret = await generateKey();
-    const requestIds = await callTheEdge(secret);
-    await readUsage(requestIds);
-    await filter();
-    await editColumns();
-    await copyKey(secret);
-    await deleteKey(secret);
-    assert.deepEqual(problems, []);
-  } finally {
-    await browser.close();
-  }
-}
+session.run(async (opened) => {
+  page = opened;
+  await signIn();
+  const secret = await generateKey();
+  const requestIds = await callTheEdge(secret);
+  await readUsage(requestIds);
+  await filter();
+  await editColumns();
+  await copyKey(secret);
+  await deleteKey(secret);
+});
 
 async function signIn() {
   await page.goto(UI_URL);
   await accessible('sign-in');
-  await page.getByLabel('E-mail address').fill(EMAIL);
+  await page.getByLabel('E-mail address').fill('nobody@example.com');
   await page.getByLabel('Password').fill('wrong');
   await page.getByRole('button', { name: 'Sign in' }).click();
   await page.getByRole('alert').waitFor();
-  problems.length = 0; // Chromium reports the refusal's status as an error of the console.
-  await page.getByLabel('Password').fill(PASSWORD);
-  await page.getByRole('button', { name: 'Sign in' }).click();
-  await page.getByRole('navigation').getByText('Integrations').waitFor();
+  refusalsWereMeant();
+  await session.signIn();
   await page.getByRole('navigation').getByRole('link', { name: 'API Keys' }).click();
   await page.getByRole('heading', { name: 'API Keys' }).waitFor();
   await accessible('empty key list');
@@ -98,6 +72,7 @@ async function readUsage(requestIds) {
   // The panels of a page are asked for at once: only now that all calls are counted must all of them show all.
   await page.reload();
   await page.getByText('Complete up to').waitFor();
+  await page.waitForLoadState();
   const legend = (title) => page.getByRole('region', { name: title }).locator('.legend li').allInnerTexts();
   assert.equal((await legend('By HTTP Method')).length, 2);
   assert.equal((await legend('By Response Status')).length, 3);
@@ -154,9 +129,9 @@ async function filter() {
 
 async function editColumns() {
   await page.getByText('Edit columns').click();
-  await page.getByLabel('Latency').check();
+  await page.getByRole('checkbox', { name: 'Latency' }).check();
   await page.getByLabel('Method', { exact: true }).uncheck();
-  await page.getByRole('button', { name: 'Save' }).click();
+  await page.locator('#log').getByRole('button', { name: 'Save' }).click();
   await page.locator('table.log th', { hasText: 'Latency' }).waitFor();
   await page.reload();
   const columns = await page.locator('table.log th').allInnerTexts();
@@ -187,7 +162,7 @@ async function copyWithPassword(secret) {
   await dialog.getByRole('button', { name: 'Copy key' }).click();
   await dialog.waitFor({ state: 'hidden' });
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), secret);
-  problems.length = 0; // Chromium reports both refusals' status as errors of the console.
+  refusalsWereMeant();
 }
 
 async function deleteKey(secret) {
@@ -195,6 +170,7 @@ async function deleteKey(secret) {
   const dialog = page.getByRole('dialog');
   await dialog.getByText('cannot be undone').waitFor();
   await accessible('delete dialog');
+  await dialog.getByLabel('Type the key’s name to confirm').fill('Orders, production');
   await dialog.getByRole('button', { name: 'Delete key' }).click();
   await page.getByRole('heading', { name: 'was deleted' }).waitFor();
   await page.getByRole('status').getByText(/refuse|Refused/).waitFor();
@@ -229,6 +205,8 @@ async function untilCards(expected) {
 
 // The log as one object a row, by the titles of its columns.
 async function log() {
+  // The frame of a page comes first.
+  await page.waitForLoadState();
   const clean = (texts) => texts.map((text) => text.trim());
   const titles = clean(await page.locator('table.log th').allInnerTexts()).map((title) => title.split('\n')[0]);
   const rows = await page.locator('table.log tbody tr').all();
@@ -237,16 +215,3 @@ async function log() {
     return Object.fromEntries(cells.map((cell, i) => [titles[i], cell]));
   }));
 }
-
-async function accessible(state) {
-  await page.evaluate(`${axe}; undefined`).catch((error) => problems.push(`axe: ${error.message}`));
-  const { violations } = await page.evaluate(() => globalThis.axe.run());
-  for (const { id, nodes } of violations) problems.push(`${state}: ${id}: ${nodes.map((node) => node.html).join(' ')}`);
-}
-
-main().catch(async (error) => {
-  console.error(error);
-  console.error('problems so far:', problems);
-  if (page && !page.isClosed()) console.error(`at ${page.url()}:\n${(await page.innerText('body').catch(() => '')).slice(0, 2000)}`);
-  process.exitCode = 1;
-});

@@ -1,4 +1,4 @@
-//! The described page in real Chromium, driven by `browser/first_call.cjs`.
+//! The described page in real Chromium, driven by the scripts in `browser/`.
 
 use std::path::Path;
 
@@ -11,11 +11,30 @@ const CHROMIUM: &str = "/usr/bin/chromium";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_generates_a_key_and_sees_its_calls_counted() {
+    run("first_call.cjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_usage_page_holds_point_by_point() {
+    run("usage.cjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_looks_after_keys_from_birth_to_deletion() {
+    run("keys.cjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_team_is_invited_and_its_workspace_is_looked_after() {
+    run("team.cjs").await;
+}
+
+/// Runs a script of `browser/` against a system of its own.
+async fn run(script: &str) {
     assert!(Path::new(CHROMIUM).exists(), "Chromium is missing: apt-get install chromium");
     let stack = Stack::start().await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/browser/first_call.cjs");
     let output = Command::new("node")
-        .arg(script)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("browser").join(script))
         .env("NODE_PATH", parts::node_modules())
         .env("CHROMIUM", CHROMIUM)
         .env("UI_URL", format!("http://127.0.0.1:{}", stack.ports.ui))
@@ -26,6 +45,6 @@ async fn a_person_generates_a_key_and_sees_its_calls_counted() {
         .output()
         .await
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let (told, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}{said}");
 }

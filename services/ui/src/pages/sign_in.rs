@@ -94,6 +94,10 @@ fn refusal(email: &str, next: &str, status: &Status, reference: &Reference) -> R
         Code::Unauthenticated | Code::InvalidArgument => {
             (StatusCode::UNAUTHORIZED, "The e-mail address or the password is wrong.".to_owned())
         }
+        Code::PermissionDenied => {
+            let text = "You are in no workspace any more. Ask somebody to invite you to one.";
+            (StatusCode::FORBIDDEN, text.to_owned())
+        }
         Code::ResourceExhausted => {
             let wait =
                 retry_seconds(status).map_or("a moment".to_owned(), |seconds| format!("{seconds} seconds"));

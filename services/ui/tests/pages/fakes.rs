@@ -11,8 +11,10 @@ use domain::{KeyId, RequestId, WorkspaceId};
 use prost_types::Timestamp;
 use proto::{
     keys::{
-        self as k, keys_service_server::KeysServiceServer, sessions_service_server::SessionsServiceServer,
-        workspaces_service_server::WorkspacesServiceServer,
+        self as k, audit_service_server::AuditServiceServer, keys_service_server::KeysServiceServer,
+        members_service_server::MembersServiceServer,
+        service_tokens_service_server::ServiceTokensServiceServer,
+        sessions_service_server::SessionsServiceServer, workspaces_service_server::WorkspacesServiceServer,
     },
     resource,
     usage::{self as u, usage_service_server::UsageServiceServer},
@@ -21,6 +23,8 @@ use time::{Duration, OffsetDateTime};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
+
+use crate::{fake_keys::secret, fake_team::Team};
 
 pub(crate) const EMAIL: &str = "admin@example.com";
 pub(crate) const PASSWORD: &str = "correct horse";
@@ -32,14 +36,22 @@ pub(crate) struct State {
     pub(crate) keys: Vec<k::Key>,
     pub(crate) requests: Vec<u::Request>,
     pub(crate) freshness: u::Freshness,
+    pub(crate) previous_counts: Option<u::Counts>,
     /// Open sessions.
     pub(crate) sessions: Vec<String>,
+    /// Requests as they came.
+    pub(crate) updates: Vec<k::UpdateKeyRequest>,
+    pub(crate) rotations: Vec<k::RotateKeyRequest>,
+    /// A rotation answers as to a form that was sent before, without a copy of the secret.
+    pub(crate) rotated_before: bool,
     /// RPC → what it answers instead.
     pub(crate) failures: HashMap<&'static str, Status>,
     /// Names of RPCs in the order of their calls.
     pub(crate) calls: Vec<&'static str>,
     /// Lifetime of access tokens.
     pub(crate) access_life: Duration,
+    /// People, service tokens, the audit log and workspaces.
+    pub(crate) team: Team,
 }
 
 #[derive(Clone)]
@@ -47,15 +59,21 @@ pub(crate) struct Fakes(pub(crate) Arc<Mutex<State>>);
 
 impl Fakes {
     pub(crate) fn new() -> Self {
+        let workspace_id = WorkspaceId::generate();
         Self(Arc::new(Mutex::new(State {
-            workspace_id: WorkspaceId::generate(),
+            workspace_id,
             keys: Vec::new(),
             requests: Vec::new(),
             freshness: u::Freshness::default(),
+            previous_counts: None,
             sessions: Vec::new(),
+            updates: Vec::new(),
+            rotations: Vec::new(),
+            rotated_before: false,
             failures: HashMap::new(),
             calls: Vec::new(),
             access_life: Duration::minutes(5),
+            team: Team::new(workspace_id),
         })))
     }
 
@@ -74,6 +92,9 @@ impl Fakes {
             .add_service(KeysServiceServer::new(self.clone()))
             .add_service(SessionsServiceServer::new(self.clone()))
             .add_service(WorkspacesServiceServer::new(self.clone()))
+            .add_service(MembersServiceServer::new(self.clone()))
+            .add_service(ServiceTokensServiceServer::new(self.clone()))
+            .add_service(AuditServiceServer::new(self.clone()))
             .add_service(UsageServiceServer::new(self.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(server);
@@ -98,8 +119,10 @@ impl Fakes {
                 state: k::KeyState::Active.into(),
                 start: SECRET[..12].to_owned(),
                 create_time: Some(ago(Duration::HOUR)),
+                etag: "1".to_owned(),
                 ..k::Key::default()
             };
+            key.secrets.push(secret(&key.name, &key.start));
             change(&mut key);
             state.keys.insert(0, key);
         });
@@ -141,7 +164,7 @@ impl Fakes {
         id
     }
 
-    fn enter(&self, rpc: &'static str) -> Result<(), Status> {
+    pub(crate) fn enter(&self, rpc: &'static str) -> Result<(), Status> {
         self.change(|state| {
             state.calls.push(rpc);
             state.failures.get(rpc).map_or(Ok(()), |status| Err(status.clone()))
@@ -152,23 +175,28 @@ impl Fakes {
     pub(crate) fn admit<T>(&self, rpc: &'static str, request: &Request<T>, name: &str) -> Result<(), Status> {
         self.enter(rpc)?;
         let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        if !token.is_some_and(|token| token.starts_with("Bearer access-")) {
+        let workspace = token.and_then(|token| token.strip_prefix("Bearer access-")?.split_once('@'));
+        let Some((_, workspace)) = workspace else {
             return Err(Status::unauthenticated("no access token"));
-        }
-        let workspace = self.change(|state| resource::workspace_name(state.workspace_id));
-        if name.starts_with(&workspace) { Ok(()) } else { Err(Status::not_found("other workspace")) }
+        };
+        if name.starts_with(workspace) { Ok(()) } else { Err(Status::not_found("other workspace")) }
     }
 
-    fn access(&self) -> (Option<k::AccessToken>, String) {
+    /// An access token of that workspace.
+    pub(crate) fn access_of(&self, workspace: &str) -> (Option<k::AccessToken>, String) {
         self.change(|state| {
             let expires = OffsetDateTime::now_utc() + state.access_life;
             let expire_time = Some(proto::timestamp::to_proto(expires));
-            let token = format!("access-{}", state.calls.len());
-            (Some(k::AccessToken { token, expire_time }), resource::workspace_name(state.workspace_id))
+            let token = format!("access-{}@{workspace}", state.calls.len());
+            (Some(k::AccessToken { token, expire_time }), workspace.to_owned())
         })
     }
 
-    fn key(&self, name: &str) -> Result<k::Key, Status> {
+    fn access(&self) -> (Option<k::AccessToken>, String) {
+        self.access_of(&self.change(|state| resource::workspace_name(state.workspace_id)))
+    }
+
+    pub(crate) fn key(&self, name: &str) -> Result<k::Key, Status> {
         let found = self.change(|state| state.keys.iter().find(|key| key.name == name).cloned());
         found.ok_or_else(|| proto::status::not_found("key", name))
     }
@@ -186,6 +214,7 @@ impl Fakes {
                     && any(&filter.routes, &call.route)
                     && any(&filter.resource_ids, &call.resource_id)
                     && any(&filter.denials, &call.denial)
+                    && any(&filter.secret_ids, &call.secret_id)
                     && (filter.outcomes.is_empty() || filter.outcomes.contains(&call.outcome))
                     && (filter.status_codes.is_empty() || filter.status_codes.contains(&call.status_code))
             });
@@ -222,7 +251,10 @@ pub(crate) fn counts<'a>(calls: impl Iterator<Item = &'a u::Request>) -> u::Coun
 
 #[tonic::async_trait]
 impl k::sessions_service_server::SessionsService for Fakes {
-    async fn sign_in(&self, request: Request<k::SignInRequest>) -> Answer<k::SignInResponse> {
+    async fn sign_in(
+        &self,
+        request: Request<k::SignInRequest>,
+    ) -> Result<Response<k::SignInResponse>, Status> {
         self.enter("SignIn")?;
         let request = request.into_inner();
         if (request.email.as_str(), request.password.as_str()) != (EMAIL, PASSWORD) {
@@ -236,14 +268,18 @@ impl k::sessions_service_server::SessionsService for Fakes {
         Ok(Response::new(k::SignInResponse { session_token, access_token, workspace }))
     }
 
-    async fn refresh(&self, request: Request<k::RefreshRequest>) -> Answer<k::RefreshResponse> {
+    async fn refresh(
+        &self,
+        request: Request<k::RefreshRequest>,
+    ) -> Result<Response<k::RefreshResponse>, Status> {
         self.enter("Refresh")?;
-        let token = request.into_inner().session_token;
-        if !self.change(|state| state.sessions.contains(&token)) {
+        let k::RefreshRequest { session_token, workspace } = request.into_inner();
+        if !self.change(|state| state.sessions.contains(&session_token)) {
             return Err(Status::unauthenticated("the session has ended"));
         }
-        let (access_token, workspace) = self.access();
-        let role = k::Role::Owner.into();
+        let workspace = self.change(|state| state.team.workspace(&workspace))?;
+        let (access_token, workspace) = self.access_of(&workspace);
+        let role = self.change(|state| state.team.role).into();
         Ok(Response::new(k::RefreshResponse { access_token, workspace, email: EMAIL.to_owned(), role }))
     }
 
@@ -264,12 +300,15 @@ impl k::sessions_service_server::SessionsService for Fakes {
 
     async fn accept_invitation(
         &self,
-        _: Request<k::AcceptInvitationRequest>,
+        request: Request<k::AcceptInvitationRequest>,
     ) -> Result<Response<k::AcceptInvitationResponse>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
+        self.accept(request.get_ref())
     }
 
-    async fn sign_out(&self, request: Request<k::SignOutRequest>) -> Answer<k::SignOutResponse> {
+    async fn sign_out(
+        &self,
+        request: Request<k::SignOutRequest>,
+    ) -> Result<Response<k::SignOutResponse>, Status> {
         self.enter("SignOut")?;
         let token = request.into_inner().session_token;
         self.change(|state| state.sessions.retain(|session| *session != token));
@@ -287,124 +326,6 @@ impl k::sessions_service_server::SessionsService for Fakes {
         &self,
         _: Request<k::ListSigningKeysRequest>,
     ) -> Result<Response<k::ListSigningKeysResponse>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-}
-
-type Answer<T> = Result<Response<T>, Status>;
-
-#[tonic::async_trait]
-impl k::keys_service_server::KeysService for Fakes {
-    type WatchKeysStream = tokio_stream::Pending<Result<k::WatchKeysResponse, Status>>;
-
-    async fn watch_keys(&self, _: Request<k::WatchKeysRequest>) -> Answer<Self::WatchKeysStream> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    async fn ack_feed(&self, _: Request<k::AckFeedRequest>) -> Result<Response<k::AckFeedResponse>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    async fn create_key(&self, request: Request<k::CreateKeyRequest>) -> Answer<k::CreateKeyResponse> {
-        let parent = request.get_ref().parent.clone();
-        self.admit("CreateKey", &request, &parent)?;
-        let asked = request.into_inner().key.unwrap_or_default();
-        if asked.display_name.is_empty() {
-            return Err(proto::status::invalid("key.display_name", "must not be empty"));
-        }
-        let id = self.add_key(&asked.display_name, |key| {
-            key.environment = asked.environment;
-            key.description.clone_from(&asked.description);
-        });
-        let key = self.change(|state| resource::key_name(state.workspace_id, id));
-        Ok(Response::new(k::CreateKeyResponse { key: Some(self.key(&key)?), secret: SECRET.to_owned() }))
-    }
-
-    async fn get_key(&self, request: Request<k::GetKeyRequest>) -> Result<Response<k::Key>, Status> {
-        self.admit("GetKey", &request, &request.get_ref().name)?;
-        Ok(Response::new(self.key(&request.get_ref().name)?))
-    }
-
-    async fn list_keys(&self, request: Request<k::ListKeysRequest>) -> Answer<k::ListKeysResponse> {
-        self.admit("ListKeys", &request, &request.get_ref().parent)?;
-        let request = request.into_inner();
-        let from: usize = match request.page_token.as_str() {
-            "" => 0,
-            token => token.parse().map_err(|_| proto::status::invalid("page_token", "not one of ours"))?,
-        };
-        let mut keys = self.change(|state| state.keys.clone());
-        keys.retain(|key| request.show_deleted || key.state() != k::KeyState::Deleted);
-        let size = usize::try_from(request.page_size).unwrap();
-        let next_page_token =
-            if from + size < keys.len() { (from + size).to_string() } else { String::new() };
-        let keys = keys.into_iter().skip(from).take(size).collect();
-        Ok(Response::new(k::ListKeysResponse { keys, next_page_token }))
-    }
-
-    async fn update_key(&self, _: Request<k::UpdateKeyRequest>) -> Result<Response<k::Key>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    async fn reveal_key(&self, request: Request<k::RevealKeyRequest>) -> Answer<k::RevealKeyResponse> {
-        self.admit("RevealKey", &request, &request.get_ref().name)?;
-        self.key(&request.get_ref().name)?;
-        Ok(Response::new(k::RevealKeyResponse { secret: SECRET.to_owned() }))
-    }
-
-    async fn delete_key(
-        &self,
-        request: Request<k::DeleteKeyRequest>,
-    ) -> Result<Response<k::DeleteKeyResponse>, Status> {
-        let name = request.get_ref().name.clone();
-        self.admit("DeleteKey", &request, &name)?;
-        self.key(&name)?;
-        self.change(|state| {
-            let key = state.keys.iter_mut().find(|key| key.name == name).unwrap();
-            key.state = k::KeyState::Deleted.into();
-            key.delete_time = Some(ago(Duration::ZERO));
-        });
-        let receipt = request.get_ref().receipt_timeout.as_ref().map(|_| k::Receipt {
-            state: k::ReceiptState::Complete.into(),
-            edges_refusing: 3,
-            edges: 3,
-            elapsed: Some(prost_types::Duration { seconds: 0, nanos: 84_000_000 }),
-            silent_edges: vec![],
-        });
-        Ok(Response::new(k::DeleteKeyResponse { key: Some(self.key(&name)?), version: 2, receipt }))
-    }
-
-    async fn disable_key(
-        &self,
-        _: Request<k::DisableKeyRequest>,
-    ) -> Result<Response<k::DisableKeyResponse>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    async fn enable_key(
-        &self,
-        _: Request<k::EnableKeyRequest>,
-    ) -> Result<Response<k::EnableKeyResponse>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    async fn rotate_key(
-        &self,
-        _: Request<k::RotateKeyRequest>,
-    ) -> Result<Response<k::RotateKeyResponse>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    async fn retire_secret(
-        &self,
-        _: Request<k::RetireSecretRequest>,
-    ) -> Result<Response<k::RetireSecretResponse>, Status> {
-        Err(Status::unimplemented("pages have no use for it"))
-    }
-
-    async fn verify_key(
-        &self,
-        _: Request<k::VerifyKeyRequest>,
-    ) -> Result<Response<k::VerifyKeyResponse>, Status> {
         Err(Status::unimplemented("pages have no use for it"))
     }
 }

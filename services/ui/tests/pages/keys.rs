@@ -93,7 +93,7 @@ async fn deleting_asks_first_and_says_that_it_is_for_good() {
     assert!(page.contains("This cannot be undone.") && page.contains("stops working at once"));
     assert!(page.contains(&format!("method=\"post\" action=\"/keys/{key}/delete\"")));
     assert_eq!(site.fakes.change(|state| state.keys[0].state()), KeyState::Active, "asking deletes nothing");
-    let answer = site.post(&format!("/keys/{key}/delete"), &[]).await;
+    let answer = site.post(&format!("/keys/{key}/delete"), &[("confirm", " Billing")]).await;
     assert_eq!(answer.status, StatusCode::OK);
     assert!(
         answer.body.contains("was deleted") && answer.body.contains("Refused by 3 of 3 edges after 84.0 ms.")
@@ -114,7 +114,7 @@ async fn deleted_keys_are_shown_on_demand_and_can_only_be_looked_at() {
         key.delete_time = Some(ago(Duration::DAY));
     });
     assert!(!site.page("/keys").await.contains("Importer"));
-    let page = site.page("/keys?deleted=1").await;
+    let page = site.page("/keys?state=all").await;
     assert!(page.contains("Importer") && page.contains("Deleted") && page.contains("Hide deleted"));
     assert!(page.contains(&format!("/keys/{key}/usage")));
     assert!(!page.contains(&format!("/keys/{key}/reveal")) && !page.contains(&format!("/keys/{key}/delete")));

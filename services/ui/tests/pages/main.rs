@@ -2,11 +2,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod audit;
+mod fake_audit;
+mod fake_keys;
+mod fake_members;
+mod fake_team;
+mod fake_tokens;
 mod fake_usage;
 mod fake_workspaces;
 mod fakes;
+mod key_list;
+mod key_pages;
 mod keys;
+mod members;
 mod security;
 mod serving;
+mod settings;
 mod site;
+mod team;
+mod team_security;
 mod usage;
+mod usage_more;

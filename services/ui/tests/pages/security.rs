@@ -48,7 +48,7 @@ async fn pages_are_kept_nowhere_and_assets_for_good() {
     let page = site.page("/sign-in").await;
     let assets: Vec<_> =
         between(&page, "\"/assets/", "\"").into_iter().map(|rest| format!("/assets/{rest}")).collect();
-    assert_eq!(assets.len(), 3);
+    assert_eq!(assets.len(), 4);
     for path in assets {
         let answer = site.get(&path).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}");
@@ -64,9 +64,9 @@ async fn no_page_has_inline_code_or_styles() {
     let mut site = Site::signed_in().await;
     let key = site.fakes.add_key("Billing", |_| {});
     site.fakes.add_call(key, "GET", "/v1/orders/{id}", 200);
-    for path in
-        ["/keys", "/keys/new", "/sign-in", &format!("/keys/{key}/usage"), &format!("/keys/{key}/delete")]
-    {
+    let own = ["usage", "edit", "secrets", "rotate", "disable", "enable", "delete"];
+    let own = own.map(|page| format!("/keys/{key}/{page}"));
+    for path in ["/keys", "/keys/new", "/sign-in"].into_iter().chain(own.iter().map(String::as_str)) {
         let page = site.page(path).await;
         for inline in [" style=", "<style", " onclick=", " onload=", "javascript:", "<script>"] {
             assert!(!page.contains(inline), "{path} has {inline}");
@@ -120,6 +120,11 @@ async fn forms_from_elsewhere_are_refused_before_anything_happens() {
         "/sign-in".to_owned(),
         "/sign-out".to_owned(),
         "/keys".to_owned(),
+        format!("/keys/{key}/edit"),
+        format!("/keys/{key}/rotate"),
+        format!("/keys/{key}/disable"),
+        format!("/keys/{key}/enable"),
+        format!("/keys/{key}/secrets/sec_1/retire"),
         format!("/keys/{key}/delete"),
         format!("/keys/{key}/reveal"),
         "/columns".to_owned(),
@@ -141,7 +146,7 @@ async fn forms_from_elsewhere_are_refused_before_anything_happens() {
         }
     }
     assert_eq!(site.fakes.change(|state| state.calls.clone()), before);
-    let mut own = form(&format!("/keys/{key}/delete"), &[]);
+    let mut own = form(&format!("/keys/{key}/delete"), &[("confirm", "Billing")]);
     own.headers_mut().insert("sec-fetch-site", HeaderValue::from_static("same-origin"));
     assert_eq!(site.send(own).await.status, StatusCode::OK);
 }
@@ -247,7 +252,7 @@ async fn throttling_says_when_to_come_back() {
 }
 
 /// Texts that anybody who calls the API, or names a key, can put on a page.
-const HOSTILE: [&str; 7] = [
+pub(crate) const HOSTILE: [&str; 7] = [
     "<script>alert(1)</script>",
     "\"><img src=x onerror=alert(1)>",
     "'><svg/onload=alert(1)>",
@@ -266,7 +271,7 @@ async fn stored_texts_stay_texts() {
             text.clone_into(&mut key.start);
             key.last_used_time = Some(ago(Duration::MINUTE));
         });
-        site.fakes.add(key, |call| {
+        let call_id = site.fakes.add(key, |call| {
             for field in [
                 &mut call.method,
                 &mut call.route,
@@ -277,6 +282,11 @@ async fn stored_texts_stay_texts() {
                 &mut call.denial,
                 &mut call.limit_name,
                 &mut call.client_ip,
+                &mut call.region,
+                &mut call.secret_id,
+                &mut call.client_request_id,
+                &mut call.trace_id,
+                &mut call.edge_id,
             ] {
                 text.clone_into(field);
             }
@@ -285,13 +295,22 @@ async fn stored_texts_stay_texts() {
             let edge = proto::usage::UnaccountedEdge { edge_id: text.to_owned(), since: None };
             state.freshness.unaccounted_edges = vec![edge];
         });
-        let all = "method.endpoint.path.resource_id.user_agent.origin.denial.limit.client_ip";
+        let all = "method.endpoint.path.resource_id.user_agent.origin.denial.limit.client_ip.region.secret_id.\
+                   client_request_id.trace_id.edge_id";
         site.set_cookie("keymeter_columns", all);
         let reflected: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
         for path in [
             "/keys".to_owned(),
             format!("/keys/{key}/usage"),
             format!("/keys/{key}/delete"),
+            "/overview".to_owned(),
+            format!("/keys/{key}/usage/latency"),
+            format!("/keys/{key}/usage/requests/{call_id}?{reflected}"),
+            format!("/keys/{key}/edit"),
+            format!("/keys/{key}/rotate"),
+            format!("/keys/{key}/secrets"),
+            format!("/keys?search={reflected}"),
+            format!("/keys/new?display_name={reflected}&tags={reflected}&limit_name={reflected}"),
             format!("/sign-in?next={reflected}"),
             format!("/keys/{key}/usage?route={reflected}&resource_id={reflected}&page_token={reflected}"),
         ] {
@@ -306,12 +325,14 @@ async fn stored_texts_stay_texts() {
             "key form",
             &site.post("/keys", &[("display_name", ""), ("description", text)]).await.body,
         );
+        site.post("/views", &[("name", text), ("query", text), ("next", "/overview")]).await;
+        check_inert("views", &site.page("/overview").await);
         check_inert("sign-in form", &site.post("/sign-in", &[("email", text), ("next", text)]).await.body);
     }
 }
 
 /// Nothing but our own elements and attributes is in the page: whatever came from outside is escaped.
-fn check_inert(path: &str, page: &str) {
+pub(crate) fn check_inert(path: &str, page: &str) {
     for dangerous in ["<script>", "<img", "<svg/onload"] {
         assert!(!page.contains(dangerous), "{path} has {dangerous}");
     }
@@ -338,6 +359,8 @@ async fn a_secret_is_on_the_page_of_its_birth_and_in_no_other() {
         "/keys".to_owned(),
         format!("/keys/{key}/usage"),
         format!("/keys/{key}/delete"),
+        format!("/keys/{key}/edit"),
+        format!("/keys/{key}/secrets"),
         "/keys/new".to_owned(),
     ] {
         assert!(!site.page(&path).await.contains(SECRET), "{path}");

@@ -8,6 +8,7 @@ use axum::{
 use boot::Health;
 use clap::Parser as _;
 use http_body_util::BodyExt as _;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use ui::{App, Config};
 
@@ -47,7 +48,8 @@ impl Site {
             "--edge-url",
             "https://api.example.com/v1/orders",
         ]);
-        let router = ui::router(App::new(config).unwrap(), &Health::default()).unwrap();
+        let router =
+            ui::router(App::new(config, CancellationToken::new()).unwrap(), &Health::default()).unwrap();
         Self { router, fakes, cookies: Vec::new() }
     }
 
@@ -70,6 +72,23 @@ impl Site {
         answer.body
     }
 
+    /// The first piece of an answer's body, before anybody has asked for another.
+    pub(crate) async fn opening(&self, path: &str) -> String {
+        let request = self.signed(Request::get(path).body(Body::empty()).unwrap());
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let piece = response.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
+        String::from_utf8(piece.to_vec()).unwrap()
+    }
+
+    /// Whether the body of an answer breaks off.
+    pub(crate) async fn broken(&mut self, path: &str) -> bool {
+        let request = self.signed(Request::get(path).body(Body::empty()).unwrap());
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body().collect().await.is_err()
+    }
+
     pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         self.send(form(path, fields)).await
     }
@@ -85,11 +104,16 @@ impl Site {
         self.cookies.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    pub(crate) async fn send(&mut self, mut request: Request<Body>) -> Answer {
+    fn signed(&self, mut request: Request<Body>) -> Request<Body> {
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let headers = request.headers_mut();
         headers.insert(header::HOST, HeaderValue::from_static("127.0.0.1:8080"));
         headers.insert(header::COOKIE, cookies.join("; ").parse().unwrap());
+        request
+    }
+
+    pub(crate) async fn send(&mut self, request: Request<Body>) -> Answer {
+        let request = self.signed(request);
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         for cookie in parts.headers.get_all(header::SET_COOKIE) {

@@ -43,8 +43,9 @@ fn log_rows(page: &str) -> usize {
 /// Label and count of each part of the legend under a heading.
 fn legend<'a>(page: &'a str, heading: &str) -> Vec<(&'a str, &'a str)> {
     let section = between(page, &format!("<h2 id=\"{heading}\">"), "</section>")[0];
-    let labels = between(section, "<span class=\"label\">", "<");
-    labels.into_iter().zip(between(section, "<span class=\"number\">", "<")).collect()
+    let labels = between(section, "<span class=\"label\">", "</span>");
+    let text = |label: &'a str| between(label, "\">", "<").first().copied().unwrap_or(label);
+    labels.into_iter().map(text).zip(between(section, "<span class=\"number\">", "<")).collect()
 }
 
 #[tokio::test]
@@ -66,7 +67,8 @@ async fn four_cards_in_their_colours_add_up() {
         ("failed", "Failed"),
         ("limited", "Rate Limited"),
     ] {
-        assert!(page.contains(&format!("<div class=\"card {hue}\"><dt>{title}</dt>")), "{title}");
+        let card = between(&page, &format!("<div class=\"card {hue}\"><dt>"), "</dt>");
+        assert!(card[0].contains(title), "{title}");
     }
     assert_eq!(between(&page, "<span class=\"share\">", "<"), ["70%", "20%", "10%"]);
 }
@@ -85,7 +87,8 @@ async fn donuts_and_endpoints_break_the_same_calls_down() {
     let endpoints = between(&page, "<table class=\"endpoints\">", "</table>")[0];
     assert_eq!(between(endpoints, "<code>", "<"), ["/v1/orders", "/v1/carts/{id}", "/v1/orders/{id}"]);
     assert_eq!(between(endpoints, "<td class=\"number\">", "<"), ["8", "1", "1"]);
-    assert_eq!(between(&page, "<summary>Show as table", "</table>").len(), 2);
+    assert_eq!(between(endpoints, "<td class=\"number errors\">", "<"), ["25%", "100%"]);
+    assert_eq!(between(&page, "<summary>Show as table", "</table>").len(), 3);
 }
 
 #[tokio::test]
@@ -204,7 +207,7 @@ async fn nothing_at_all_is_shown_without_dividing_by_it() {
     let page = site.page(&format!("/keys/{key}/usage")).await;
     assert_eq!(cards(&page), ["0", "0", "0", "0"]);
     assert_eq!(between(&page, "<span class=\"share\">", "<"), ["–", "–", "–"]);
-    assert_eq!(between(&page, "No calls in this period", "<").len(), 3);
+    assert_eq!(between(&page, "No calls in this period", "<").len(), 4);
     assert!(page.contains("This key was never used") && page.contains("https://api.example.com/v1/orders"));
     assert!(!page.contains("NaN"));
 }
@@ -247,7 +250,7 @@ async fn chosen_columns_are_remembered() {
     let answer = site.post("/columns", &fields).await;
     assert_eq!((answer.status, answer.header("location")), (StatusCode::SEE_OTHER, next.as_str()));
     let page = site.page(&usage).await;
-    assert_eq!(between(&page, "<th scope=\"col\" class=\"c-", "\""), ["method", "latency"]);
+    assert_eq!(between(&page, "<th scope=\"col\" class=\"c-", "\""), ["latency", "method"]);
     assert!(page.contains("12.3 ms") && page.contains("name=\"column\" value=\"latency\" checked"));
     assert_eq!(log_rows(&page), 0);
     site.post("/columns", &[("reset", "1"), ("next", &next)]).await;
@@ -283,7 +286,7 @@ async fn the_page_says_how_far_it_can_be_trusted() {
 #[tokio::test]
 async fn a_deleted_key_stays_readable_under_a_banner() {
     let (mut site, key) = busy_site().await;
-    site.post(&format!("/keys/{key}/delete"), &[]).await;
+    site.post(&format!("/keys/{key}/delete"), &[("confirm", "Billing")]).await;
     let page = site.page(&format!("/keys/{key}/usage")).await;
     assert!(page.contains("This key was deleted") && page.contains("its usage stays readable"));
     assert_eq!(cards(&page)[0], "10");
@@ -301,6 +304,7 @@ async fn a_deleted_key_stays_readable_under_a_banner() {
 
 #[rstest]
 #[case("GetSummary")]
+#[case("GetTimeSeries")]
 #[case("GetBreakdown by method")]
 #[case("GetBreakdown by status")]
 #[case("GetBreakdown by route")]

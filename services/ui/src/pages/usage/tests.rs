@@ -1,11 +1,26 @@
 //! Tables of usage: what messages become on the page.
 
-use domain::RequestId;
-use proto::usage::BreakdownRow;
+use domain::{KeyId, RequestId};
+use proto::usage::{Breakdown, BreakdownRow, Counts, Outcome, Request};
 use rstest::rstest;
-use time::macros::datetime;
+use time::{OffsetDateTime, macros::datetime};
 
-use super::*;
+use super::{
+    donut::{Donut, Palette},
+    endpoints::Endpoints,
+    form::{FilterForm, Seen},
+    log::{Cell, cell},
+    trust::StillCalled,
+};
+use crate::{
+    columns::Column,
+    filters::{CUSTOM, Fields, Filters},
+    format::{Moment, Show},
+};
+
+fn filters() -> Filters {
+    Filters::parse(&Fields::default(), None).unwrap()
+}
 
 const NOW: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
 
@@ -28,7 +43,7 @@ fn breakdown(rows: &[(&str, u64)], other: u64) -> Breakdown {
 
 fn hues(palette: Palette, values: &[&str]) -> Vec<String> {
     let rows: Vec<_> = values.iter().map(|value| (*value, 1)).collect();
-    Donut::new(palette, &breakdown(&rows, 0)).parts.into_iter().map(|part| part.hue).collect()
+    Donut::new(palette, &breakdown(&rows, 0), &filters()).parts.into_iter().map(|part| part.hue).collect()
 }
 
 #[test]
@@ -50,7 +65,7 @@ fn methods_have_a_colour_each() {
 fn small_slices_are_one_and_the_table_has_them_all() {
     let rows: Vec<(String, u64)> = (0..9).map(|at| (format!("{}", 400 + at), 9 - at)).collect();
     let rows: Vec<(&str, u64)> = rows.iter().map(|(value, calls)| (value.as_str(), *calls)).collect();
-    let donut = Donut::new(Palette::StatusCodes, &breakdown(&rows, 5));
+    let donut = Donut::new(Palette::StatusCodes, &breakdown(&rows, 5), &filters());
     assert_eq!((donut.parts.len(), donut.rows.len(), donut.total.as_str()), (7, 10, "50"));
     let last = &donut.parts[6].row;
     assert_eq!((last.label.as_str(), last.count.as_str(), last.share.as_str()), ("Other", "11", "22%"));
@@ -58,15 +73,15 @@ fn small_slices_are_one_and_the_table_has_them_all() {
 
 #[test]
 fn an_empty_breakdown_has_no_parts() {
-    let donut = Donut::new(Palette::Methods, &Breakdown::default());
+    let donut = Donut::new(Palette::Methods, &Breakdown::default(), &filters());
     assert!(donut.parts.is_empty() && donut.rows.is_empty());
-    assert!(Endpoints::new(&Breakdown::default()).rows.is_empty());
+    assert!(Endpoints::new(&Breakdown::default(), &filters()).rows.is_empty());
 }
 
 #[test]
 fn endpoints_are_measured_against_the_most_called_and_shared_of_all() {
-    let list = Endpoints::new(&breakdown(&[("/a", 60), ("/b", 15)], 25));
-    let rows: Vec<_> = list.rows.iter().map(|e| (e.width.as_str(), e.row.share.as_str())).collect();
+    let list = Endpoints::new(&breakdown(&[("/a", 60), ("/b", 15)], 25), &filters());
+    let rows: Vec<_> = list.rows.iter().map(|e| (e.width.as_str(), e.share.as_str())).collect();
     assert_eq!(rows, [("100.00", "60%"), ("25.00", "15%")]);
     assert_eq!((list.others, list.other_count.as_str()), (1, "25"));
 }
@@ -122,7 +137,7 @@ fn the_form_keeps_what_was_wrong() {
     let own = KeyId::generate();
     let fields = Fields::read("from=soon&to=2026-11-02T10:00:00%2B02:00&method=PURGE");
     let filters = Filters::parse(&fields, own);
-    let form = FilterForm::new(fields, &filters, own, Seen::default(), NOW);
+    let form = FilterForm::new(fields, &filters, Some(own), Seen::default(), NOW);
     assert_eq!((form.from.0.as_str(), form.to.0.as_str()), ("soon", "2026-11-02T08:00:00"));
     assert!(form.error("from").is_some() && form.error("to").is_none() && form.error("route").is_none());
     assert_eq!(form.ranges.iter().find(|(.., chosen)| *chosen).map(|(name, ..)| *name), Some(CUSTOM));

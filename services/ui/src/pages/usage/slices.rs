@@ -1,5 +1,7 @@
 //! Where the slices of a donut lie on a circle whose path length is 100. Pure geometry, no markup.
 
+use crate::format::hundredths;
+
 /// Clear space between two slices, in hundredths of the circle.
 const GAP: f64 = 0.6;
 
@@ -27,11 +29,6 @@ pub(crate) fn slices(values: &[u64]) -> Vec<Slice> {
         slices.push(Slice { start, length: shown });
     }
     slices
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a drawing needs three digits")]
-fn hundredths(part: u128, whole: u128) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 * 100.0 }
 }
 
 impl Slice {

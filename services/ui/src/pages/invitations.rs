@@ -1,0 +1,246 @@
+//! Inviting a person, withdrawing that, and coming in by an invitation. The link is on the page that follows the
+//! form, and on no other.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    Extension, Form,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Redirect, Response},
+};
+use axum_extra::extract::CookieJar;
+use domain::InvitationId;
+use proto::{
+    keys::{
+        AcceptInvitationRequest, AcceptInvitationResponse, CreateInvitationRequest, DeleteInvitationRequest,
+        Invitation, Role,
+    },
+    resource::{invitation_name, parse_workspace_name, workspace_name},
+};
+use serde::Deserialize;
+use time::OffsetDateTime;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::{
+    Shell,
+    members::Yes,
+    members_view::{Choice, InvitationView, Reader, choices},
+    permission::require,
+};
+use crate::{
+    App, clients,
+    problem::{Problem, Service, Stop, page, retry_seconds},
+    roles::{self, Right},
+    violations::{Violations, refusal},
+    visit::{HOME, Reference, Visit},
+};
+
+const EMAIL: &str = "invitation.email";
+const ROLE: &str = "invitation.role";
+const PASSWORD: &str = "password";
+/// Longest token that is looked at, in bytes.
+const TOKEN_BYTES_MAX: usize = 128;
+
+/// The form of a new invitation.
+#[derive(Default, Deserialize)]
+pub(crate) struct NewInvitation {
+    #[serde(default)]
+    workspace: String,
+    #[serde(default)]
+    email: String,
+    #[serde(default)]
+    role: String,
+}
+
+/// What lets somebody in.
+#[derive(Deserialize)]
+pub(crate) struct Acceptance {
+    #[serde(default)]
+    password: String,
+}
+
+#[derive(Template)]
+#[template(path = "invite.html")]
+struct InvitePage {
+    shell: Shell,
+    form: NewInvitation,
+    choices: Vec<Choice>,
+    errors: Violations,
+}
+
+#[derive(Template)]
+#[template(path = "invited.html")]
+struct InvitedPage {
+    shell: Shell,
+    invitation: InvitationView,
+    link: String,
+}
+
+#[derive(Template)]
+#[template(path = "invitation.html")]
+struct AcceptPage<'a> {
+    token: &'a str,
+    /// Who is signed in meanwhile.
+    email: Option<String>,
+    errors: Violations,
+}
+
+/// `GET /members/invite`
+pub(crate) async fn new(visit: Visit) -> Result<Response, Stop> {
+    require(&visit, Right::ManageMembers).await?;
+    let choices = choices(visit.access.role, Role::Member);
+    let (form, errors) = (NewInvitation::default(), Violations::default());
+    Ok(page(&InvitePage { shell: visit.shell(), form, choices, errors }))
+}
+
+/// `POST /members/invite`: the page with the link.
+pub(crate) async fn create(visit: Visit, Form(form): Form<NewInvitation>) -> Result<Response, Stop> {
+    visit.opened_in(&form.workspace)?;
+    let role = roles::named(&form.role);
+    let invitation =
+        Invitation { email: form.email.trim().to_owned(), role: role.into(), ..Invitation::default() };
+    let request = visit.call(CreateInvitationRequest {
+        parent: workspace_name(visit.access.workspace_id),
+        invitation: Some(invitation),
+    });
+    match visit.app.clients.members.clone().create_invitation(request).await {
+        Ok(made) => {
+            let made = made.into_inner();
+            let reader = Reader { email: &visit.access.email, role: visit.access.role };
+            let view = made.invitation.as_ref();
+            let view = view.and_then(|view| InvitationView::new(view, reader, OffsetDateTime::now_utc()));
+            let unnamed = || visit.stop(Service::Keys, &Status::internal("an invitation without a name"));
+            let invitation = view.ok_or_else(unnamed)?;
+            let link = format!("{}/invitations/{}", visit.app.config.public_url.origin(), made.token);
+            Ok(page(&InvitedPage { shell: visit.shell(), invitation, link }))
+        }
+        Err(status) => {
+            let code = refusal(&status).ok_or_else(|| visit.stop(Service::Keys, &status))?;
+            let errors = match status.get_details_error_info().map(|info| info.reason).as_deref() {
+                Some("ALREADY_MEMBER") => Violations::one(EMAIL, "This person is a member already."),
+                Some("ALREADY_INVITED") => {
+                    Violations::one(EMAIL, "This person has an open invitation. Withdraw that one first.")
+                }
+                _ => Violations::of(&status, &[EMAIL, ROLE]),
+            };
+            let choices = choices(visit.access.role, role);
+            Ok((code, page(&InvitePage { shell: visit.shell(), form, choices, errors })).into_response())
+        }
+    }
+}
+
+/// `POST /members/invitations/{invitation_id}/withdraw`
+pub(crate) async fn withdraw(
+    visit: Visit,
+    Path(invitation_id): Path<String>,
+    Form(form): Form<Yes>,
+) -> Result<Response, Stop> {
+    visit.opened_in(&form.workspace)?;
+    let invitation_id: InvitationId = invitation_id.parse().map_err(|_| visit.not_found())?;
+    let name = invitation_name(visit.access.workspace_id, invitation_id);
+    let request = visit.call(DeleteInvitationRequest { name });
+    match visit.app.clients.members.clone().delete_invitation(request).await {
+        Ok(_) => {}
+        // Sent twice, or accepted meanwhile: the list says which.
+        Err(status) if status.code() == Code::NotFound => {
+            return Ok(Redirect::to(super::members::LIST).into_response());
+        }
+        Err(status) => return Err(visit.stop(Service::Keys, &status)),
+    }
+    Ok(Redirect::to("/members?done=withdrawn").into_response())
+}
+
+/// `GET /invitations/{token}`, for everybody who has the link.
+pub(crate) async fn open(
+    State(app): State<Arc<App>>,
+    Extension(reference): Extension<Reference>,
+    jar: CookieJar,
+    Path(token): Path<String>,
+) -> Response {
+    if !is_plausible(&token) {
+        return Problem::not_found(&reference).into_response_as(false, None);
+    }
+    let email = signed_in(&app, &jar, &reference).await;
+    page(&AcceptPage { token: &token, email, errors: Violations::default() })
+}
+
+/// `POST /invitations/{token}`: starts a session in the workspace; the one that the browser came with ends.
+pub(crate) async fn accept(
+    State(app): State<Arc<App>>,
+    Extension(reference): Extension<Reference>,
+    jar: CookieJar,
+    Path(token): Path<String>,
+    Form(form): Form<Acceptance>,
+) -> Response {
+    if !is_plausible(&token) {
+        return Problem::not_found(&reference).into_response_as(false, None);
+    }
+    let message = AcceptInvitationRequest { token: token.clone(), password: form.password };
+    match app.clients.sessions.clone().accept_invitation(clients::open(message, &reference)).await {
+        Ok(accepted) => come_in(&app, jar, accepted.into_inner(), &reference).await,
+        Err(status) => {
+            let email = signed_in(&app, &jar, &reference).await;
+            refused(&token, email, &status, &reference)
+        }
+    }
+}
+
+async fn come_in(
+    app: &App,
+    jar: CookieJar,
+    accepted: AcceptInvitationResponse,
+    reference: &Reference,
+) -> Response {
+    if let Some(old) = app.sessions.token(&jar)
+        && let Err(status) = app.sessions.end(&old, reference).await
+    {
+        tracing::warn!(rpc.code = ?status.code(), request.reference = %reference, "the session before was not ended");
+    }
+    let mut jar = jar.add(app.sessions.cookie(accepted.session_token));
+    if let Ok(workspace_id) = parse_workspace_name(&accepted.workspace) {
+        jar = jar.add(app.sessions.workspace_cookie(workspace_id));
+    }
+    (jar, Redirect::to(HOME)).into_response()
+}
+
+fn refused(token: &str, email: Option<String>, status: &Status, reference: &Reference) -> Response {
+    let (code, errors) = match status.code() {
+        Code::Unauthenticated => {
+            let text = "The password is wrong, or the invitation was accepted, withdrawn or has ended. If the \
+                        password is right, ask for a new invitation.";
+            (StatusCode::UNAUTHORIZED, Violations::whole(text))
+        }
+        Code::InvalidArgument => (StatusCode::UNPROCESSABLE_ENTITY, Violations::of(status, &[PASSWORD])),
+        Code::ResourceExhausted => {
+            let wait =
+                retry_seconds(status).map_or("a moment".to_owned(), |seconds| format!("{seconds} seconds"));
+            let text = format!("Too many attempts. Try again in {wait}.");
+            (StatusCode::TOO_MANY_REQUESTS, Violations::whole(text))
+        }
+        _ => {
+            let problem = Problem::of(Service::Keys, status, reference);
+            let text = format!("{} Reference: {}", problem.text, problem.reference);
+            (problem.status, Violations::whole(text))
+        }
+    };
+    let mut response = (code, page(&AcceptPage { token, email, errors })).into_response();
+    if let Some(seconds) = retry_seconds(status) {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// Who is signed in; an ended session is nobody.
+async fn signed_in(app: &App, jar: &CookieJar, reference: &Reference) -> Option<String> {
+    let token = app.sessions.token(jar)?;
+    let access = app.sessions.access(&token, crate::session::wanted(jar), reference).await.ok()?;
+    Some(access.email.clone())
+}
+
+fn is_plausible(token: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    token.starts_with("kminv_") && token.len() <= TOKEN_BYTES_MAX && token.bytes().all(known)
+}

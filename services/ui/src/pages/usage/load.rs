@@ -1,0 +1,239 @@
+//! What a usage page asks of keys and query: all calls at once, each panel stands or falls alone.
+
+use domain::{Denial, KeyId};
+use proto::{
+    keys::{GetKeyRequest, Key},
+    resource::{key_name, workspace_name},
+    usage::{
+        Breakdown, Dimension, GetBreakdownRequest, GetLatencyRequest, GetSummaryRequest,
+        GetTimeSeriesRequest, Latency, ListRequestsRequest, ListRequestsResponse, Summary, TimeSeries,
+        UsageFilter,
+    },
+};
+use time::OffsetDateTime;
+use tonic::{Code, Status};
+
+use super::{
+    cards::Card,
+    chart::Chart,
+    donut::{Donut, Palette},
+    endpoints::Endpoints,
+    form::Seen,
+    latency::Latencies,
+    log::Log,
+    place::Place,
+    trust::{Scope, StillCalled, Trust},
+};
+use crate::{
+    columns::Column,
+    filters::{Filters, Keys},
+    pages::keys_view::KeyView,
+    problem::{Problem, Service},
+    visit::Visit,
+};
+
+/// Rows on one page of the log.
+const LOG_ROWS: i32 = 50;
+/// Rows of the breakdowns behind the donuts.
+const DONUT_ROWS: i32 = 100;
+/// Endpoints listed.
+const ENDPOINT_ROWS: i32 = 10;
+
+/// One part of the page, or why it is not there.
+pub(crate) type Panel<T> = Result<T, Problem>;
+
+/// Everything below the filter.
+pub(crate) struct Panels {
+    pub(crate) cards: Panel<[Card; 4]>,
+    pub(crate) chart: Panel<Chart>,
+    pub(crate) methods: Panel<Donut>,
+    pub(crate) statuses: Panel<Donut>,
+    pub(crate) slow: Slow,
+    pub(crate) log: Panel<Log>,
+    pub(crate) trust: Option<Trust>,
+    pub(crate) scope: Scope,
+}
+
+/// What reads single calls, and so may come after the page.
+pub(crate) struct Slow {
+    pub(crate) endpoints: Panel<Endpoints>,
+    /// `None` if it was not asked for.
+    pub(crate) latency: Option<Panel<Latencies>>,
+}
+
+impl Panels {
+    /// Values to offer in the filter's form.
+    #[must_use]
+    pub(crate) fn seen(&self) -> Seen {
+        let methods = self.methods.iter().flat_map(|donut| &donut.rows).map(|row| row.label.clone());
+        let routes =
+            self.slow.endpoints.iter().flat_map(|list| &list.rows).map(|endpoint| endpoint.route.clone());
+        Seen { methods: methods.collect(), routes: routes.collect() }
+    }
+
+    /// Asks for everything, in the reader's time `zone`.
+    pub(crate) async fn load(
+        visit: &Visit,
+        place: Place,
+        filters: &Filters,
+        columns: &[Column],
+        (zone, has_latency): (&str, bool),
+        now: OffsetDateTime,
+    ) -> Self {
+        let filter = filters.to_proto(now);
+        let breakdown = |dimension| get_breakdown(visit, &filter, dimension, DONUT_ROWS, false);
+        let (summary, series, methods, statuses, slow, log, scope) = tokio::join!(
+            get_summary(visit, &filter, true),
+            get_series(visit, &filter, zone),
+            breakdown(Dimension::Method),
+            breakdown(Dimension::StatusCode),
+            Slow::load(visit, filters, has_latency, now),
+            list_requests(visit, &filter, &filters.page_token, LOG_ROWS),
+            get_scope(visit, filters.keys, now),
+        );
+        let problem = |status: Status| visit.problem(Service::Query, &status);
+        let fresh = summary.as_ref().ok().and_then(|summary| summary.freshness.as_ref());
+        Self {
+            trust: fresh.map(|freshness| Trust::new(freshness, now)),
+            cards: summary
+                .map(|summary| {
+                    let counts = summary.counts.unwrap_or_default();
+                    Card::all(&counts, summary.previous_counts.as_ref(), series.as_ref().ok(), filters)
+                })
+                .map_err(problem),
+            chart: series.map(|series| Chart::new(&series, filters, now)).map_err(problem),
+            methods: methods.map(|rows| Donut::new(Palette::Methods, &rows, filters)).map_err(problem),
+            statuses: statuses.map(|rows| Donut::new(Palette::StatusCodes, &rows, filters)).map_err(problem),
+            slow,
+            log: log.map(|rows| Log::new(&rows, columns, filters, &place.path(), now)).map_err(problem),
+            scope,
+        }
+    }
+}
+
+impl Slow {
+    /// Endpoints, and if asked for how long calls took.
+    pub(crate) async fn load(
+        visit: &Visit,
+        filters: &Filters,
+        has_latency: bool,
+        now: OffsetDateTime,
+    ) -> Self {
+        let filter = filters.to_proto(now);
+        let latency = async { if has_latency { Some(get_latency(visit, &filter).await) } else { None } };
+        let routes = get_breakdown(visit, &filter, Dimension::Route, ENDPOINT_ROWS, has_latency);
+        let (routes, latency) = tokio::join!(routes, latency);
+        let problem = |status: Status| visit.problem(Service::Query, &status);
+        Self {
+            endpoints: routes.map(|rows| Endpoints::new(&rows, filters)).map_err(problem),
+            latency: latency.map(|latency| latency.map(|latency| Latencies::new(&latency)).map_err(problem)),
+        }
+    }
+}
+
+pub(crate) async fn get_key(visit: &Visit, key_id: KeyId) -> Result<Key, Status> {
+    let name = key_name(visit.access.workspace_id, key_id);
+    Ok(visit.app.clients.keys.clone().get_key(visit.call(GetKeyRequest { name })).await?.into_inner())
+}
+
+/// Whose calls are shown, in words, where they are not the page's own.
+async fn get_scope(visit: &Visit, keys: Keys, now: OffsetDateTime) -> Scope {
+    match keys {
+        Keys::Own(_) => Scope::Own,
+        Keys::Every => Scope::Every,
+        Keys::Other(key_id) => match get_key(visit, key_id).await {
+            Ok(key) => {
+                KeyView::new(&key, now).map_or(Scope::Unknown(key_id), |key| Scope::Other(Box::new(key)))
+            }
+            Err(_) => Scope::Unknown(key_id),
+        },
+    }
+}
+
+pub(crate) async fn get_summary(
+    visit: &Visit,
+    filter: &UsageFilter,
+    with_previous: bool,
+) -> Result<Summary, Status> {
+    let parent = workspace_name(visit.access.workspace_id);
+    let request = visit.call(GetSummaryRequest { parent, filter: Some(filter.clone()), with_previous });
+    Ok(visit.app.clients.usage.clone().get_summary(request).await?.into_inner())
+}
+
+/// Bars by the clocks of `zone`, or in UTC if query knows no such zone.
+async fn get_series(visit: &Visit, filter: &UsageFilter, zone: &str) -> Result<TimeSeries, Status> {
+    let ask = async |time_zone: &str| {
+        let request = visit.call(GetTimeSeriesRequest {
+            parent: workspace_name(visit.access.workspace_id),
+            filter: Some(filter.clone()),
+            time_zone: time_zone.to_owned(),
+            ..Default::default()
+        });
+        visit.app.clients.usage.clone().get_time_series(request).await
+    };
+    let answer = match ask(zone).await {
+        Err(status) if status.code() == Code::InvalidArgument && !zone.is_empty() => ask("").await,
+        answer => answer,
+    };
+    Ok(answer?.into_inner())
+}
+
+async fn get_latency(visit: &Visit, filter: &UsageFilter) -> Result<Latency, Status> {
+    let parent = workspace_name(visit.access.workspace_id);
+    let request = visit.call(GetLatencyRequest { parent, filter: Some(filter.clone()) });
+    Ok(visit.app.clients.usage.clone().get_latency(request).await?.into_inner())
+}
+
+pub(crate) async fn get_breakdown(
+    visit: &Visit,
+    filter: &UsageFilter,
+    dimension: Dimension,
+    limit: i32,
+    with_p95: bool,
+) -> Result<Breakdown, Status> {
+    let request = visit.call(GetBreakdownRequest {
+        parent: workspace_name(visit.access.workspace_id),
+        filter: Some(filter.clone()),
+        dimension: dimension.into(),
+        limit,
+        with_p95,
+        ..Default::default()
+    });
+    Ok(visit.app.clients.usage.clone().get_breakdown(request).await?.into_inner())
+}
+
+/// Who calls with a key that is deleted, in the filter's range; `None` if it is not, if nobody does, or query does not
+/// say.
+pub(crate) async fn get_still_called(
+    visit: &Visit,
+    filters: &Filters,
+    key: Option<&KeyView>,
+    now: OffsetDateTime,
+) -> Option<StillCalled> {
+    let key_id = key.filter(|key| key.is_deleted())?.id;
+    let range = filters.to_proto(now);
+    let filter = UsageFilter {
+        from: range.from,
+        to: range.to,
+        key_ids: vec![key_id.to_string()],
+        denials: vec![Denial::Deleted.as_str().to_owned()],
+        ..UsageFilter::default()
+    };
+    StillCalled::new(&get_breakdown(visit, &filter, Dimension::ClientIp, 1, false).await.ok()?)
+}
+
+pub(crate) async fn list_requests(
+    visit: &Visit,
+    filter: &UsageFilter,
+    page_token: &str,
+    page_size: i32,
+) -> Result<ListRequestsResponse, Status> {
+    let request = visit.call(ListRequestsRequest {
+        parent: workspace_name(visit.access.workspace_id),
+        filter: Some(filter.clone()),
+        page_size,
+        page_token: page_token.to_owned(),
+        ..Default::default()
+    });
+    Ok(visit.app.clients.usage.clone().list_requests(request).await?.into_inner())
+}
