@@ -29,6 +29,11 @@ async fn a_team_is_invited_and_its_workspace_is_looked_after() {
     run("team.cjs").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_done_by_keyboard() {
+    run("keyboard.cjs").await;
+}
+
 /// Runs a script of `browser/` against a system of its own.
 async fn run(script: &str) {
     assert!(Path::new(CHROMIUM).exists(), "Chromium is missing: apt-get install chromium");
