@@ -56,7 +56,8 @@ const LOG_READERS: &[Role] = &[R::Owner, R::Admin, R::Member, R::LogViewer];
 const ADMINS: &[Role] = &[R::Owner, R::Admin];
 const OWNERS: &[Role] = &[R::Owner];
 
-/// The table. Rules on single things, such as whose key it is, are the handlers'.
+/// The table. Rules on single things, such as whose key it is, or that everybody may remove nobody but oneself, are the
+/// handlers'.
 pub const TABLE: &[Row] = &[
     public("grpc.health.v1.Health/*"),
     public("grpc.reflection.v1.ServerReflection/*"),
@@ -91,7 +92,7 @@ pub const TABLE: &[Row] = &[
     row("keymeter.keys.v1.MembersService/ListMembers", EVERYONE, Services::With(S::MembersRead)),
     row("keymeter.keys.v1.MembersService/GetMember", EVERYONE, Services::With(S::MembersRead)),
     row("keymeter.keys.v1.MembersService/UpdateMember", ADMINS, Services::Never),
-    row("keymeter.keys.v1.MembersService/RemoveMember", ADMINS, Services::Never),
+    row("keymeter.keys.v1.MembersService/RemoveMember", EVERYONE, Services::Never),
     row("keymeter.keys.v1.MembersService/CreateInvitation", ADMINS, Services::Never),
     row("keymeter.keys.v1.MembersService/ListInvitations", ADMINS, Services::Never),
     row("keymeter.keys.v1.MembersService/DeleteInvitation", ADMINS, Services::Never),
