@@ -128,7 +128,7 @@ pub async fn run(
         let signing = signing.get_or_init(|| opened);
         tokio::join!(
             watch_postgres(&store, &postgres),
-            follow_nats(&store, signing, config, &nats, &metrics, &edges, &never),
+            follow_nats((&store, &keys), signing, config, &nats, &metrics, &edges, &never),
             receipts.follow_numbers(),
             watches.follow(),
             acks.run(waiting_acks),
@@ -182,7 +182,7 @@ fn is_passing(error: &anyhow::Error) -> bool {
 }
 
 async fn follow_nats(
-    store: &Store,
+    (store, keys): (&Store, &Keys),
     signing: &Signing,
     config: &Config,
     need: &Need,
@@ -194,6 +194,7 @@ async fn follow_nats(
     let nats::Connection { context, connected } = connection;
     let parts = feed::Parts {
         store,
+        keys,
         signing,
         context: context.clone(),
         nats: need.clone(),

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod api;
+mod backup;
 mod bad_input;
 mod browser;
 mod canaries;
@@ -21,4 +22,5 @@ mod rotation;
 mod stack;
 mod team;
 mod tenants;
+mod upgrade;
 mod usage;

@@ -177,6 +177,13 @@ impl Stack {
         ]
     }
 
+    /// Makes the tables of Postgres and the rights on them as they are to be, also after a restore.
+    pub(crate) async fn migrate(&self) {
+        let service_url = self.postgres.url_as("keymeter_keys");
+        let environment = keys_environment(&self.ports, &service_url, &self.nats.url(), self.folder.path());
+        migrate(&environment, &self.postgres.url()).await;
+    }
+
     pub(crate) fn service_token(&self) -> &str {
         &self.service_token
     }

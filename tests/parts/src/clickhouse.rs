@@ -35,6 +35,19 @@ impl ClickHouse {
         Self::start_process(Process::new("clickhouse", binary("chdb-server")), data.to_owned()).await
     }
 
+    /// As [`Self::start`], allowed to keep copies of itself in `folder`, by `File('…')`.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub async fn start_with_copies(folder: &Path) -> Self {
+        let mut process = Process::new("clickhouse", binary("chdb-server"));
+        let (data, config_file) = (process.folder().join("data"), process.folder().join("chdb.xml"));
+        let allowed = format!("<backups><allowed_path>{}</allowed_path></backups>", folder.display());
+        fs::write(&config_file, format!("<clickhouse>{allowed}</clickhouse>")).expect("own folder");
+        process.set_env("CHDB_CONFIG_FILE", config_file);
+        Self::start_process(process, data).await
+    }
+
     async fn start_process(process: Process, data: PathBuf) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let process = process

@@ -79,8 +79,19 @@ pub fn node_modules() -> PathBuf {
 pub fn binary(name: &str) -> PathBuf {
     match name {
         "nats-server" | "buf" | "python" => component(&format!("bin/{name}")),
-        _ => built(name),
+        _ => {
+            let other = OTHER.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            other.map_or_else(|| built(name), |folder| folder.join(name))
+        }
     }
+}
+
+/// Where our own binaries come from if not from this workspace.
+static OTHER: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// From now on [`binary`] takes our own from `folder`, those of another version say; `None` is from this workspace.
+pub fn use_binaries(folder: Option<&Path>) {
+    *OTHER.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = folder.map(Path::to_owned);
 }
 
 /// A binary of another package of the workspace: cargo builds only those of the tested package by itself.

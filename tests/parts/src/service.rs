@@ -69,6 +69,14 @@ impl Service {
         self.process.start();
     }
 
+    /// The next start is of the binary that [`binary`] gives now.
+    ///
+    /// # Panics
+    /// If it cannot be built.
+    pub fn replace(&mut self) {
+        self.process.replace(binary(self.process.name()));
+    }
+
     /// Freezes it: connections stay open and nothing answers.
     pub fn pause(&mut self) {
         self.process.signal(Signal::STOP);
