@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _},
     time::Duration,
 };
 
@@ -34,7 +34,12 @@ pub(crate) fn run(command: &Command, given: &BTreeMap<String, OsString>) -> anyh
     let value =
         given.get(&*name).map(OsString::as_os_str).or(argument.get_default_values().first().map(|os| &**os));
     let text = value.unwrap_or_default().to_string_lossy();
-    let address = reachable(text.parse().with_context(|| format!("{name} is {text}, not an address"))?);
+    // A name is good here, though none to listen at: so one can ask a service on another machine.
+    let found = text
+        .to_socket_addrs()
+        .with_context(|| format!("{name} is {text}, where nothing can be asked"))?
+        .next();
+    let address = reachable(found.with_context(|| format!("{name} is {text}, which has no address"))?);
     let answer = ask(address).with_context(|| format!("nothing answers at {name}, {address}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     writeln!(io::stdout(), "{}", body.trim_end())?;
