@@ -30,9 +30,9 @@ pub struct Need {
 }
 
 #[derive(Clone, Serialize)]
-struct Missing {
+pub(crate) struct Missing {
     since: String,
-    reason: String,
+    pub(crate) reason: String,
 }
 
 #[derive(Serialize)]
@@ -85,7 +85,7 @@ impl Health {
         (status, Readiness { ready: missing.is_empty(), missing, notes })
     }
 
-    fn missing(&self) -> BTreeMap<&'static str, Missing> {
+    pub(crate) fn missing(&self) -> BTreeMap<&'static str, Missing> {
         self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

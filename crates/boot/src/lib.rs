@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 mod config;
 mod health;
+mod healthcheck;
+mod notify;
 mod retry;
 mod telemetry;
 
@@ -52,6 +54,7 @@ pub async fn start(service: &'static str, health_addr: SocketAddr) -> anyhow::Re
         tracing::info!("asked to stop: draining");
         asked.cancel();
     });
+    tokio::spawn(notify::tell(health.clone(), shutdown.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), health.addr = %health_addr, "started");
     Ok(Process { health, shutdown, health_server, telemetry })
 }

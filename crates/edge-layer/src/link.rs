@@ -38,7 +38,7 @@ impl Link {
             }
             std::future::ready(())
         };
-        let client: Client = ConnectOptions::new()
+        let client: Client = signed_in(url)
             .name(name)
             .retry_on_initial_connect()
             .max_reconnects(None)
@@ -106,4 +106,11 @@ impl Link {
 /// From 100 ms, doubled at each attempt, to 5 s.
 pub(crate) fn backoff(attempt: u32) -> Duration {
     BACKOFF_FIRST.saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(BACKOFF_MAX)
+}
+
+/// Signs in as the address says.
+fn signed_in(url: &str) -> ConnectOptions {
+    proto::nats::credentials(url).map_or_else(ConnectOptions::new, |(user, password)| {
+        ConnectOptions::with_user_and_password(user, password)
+    })
 }

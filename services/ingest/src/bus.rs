@@ -78,7 +78,7 @@ impl Bus {
     /// If nobody answers at `url`. The inner error is a server that is too old.
     pub async fn connect(url: &str, stream_bytes_max: i64) -> anyhow::Result<Result<Self, Refusal>> {
         let (connected, connections) = watch::channel(0_u64);
-        let options = ConnectOptions::new().name("keymeter-ingest").event_callback(move |event| {
+        let options = signed_in(url).name("keymeter-ingest").event_callback(move |event| {
             if event == Event::Connected {
                 connected.send_modify(|count| *count += 1);
             }
@@ -404,4 +404,11 @@ impl Values {
 fn state(info: &jetstream::stream::Info) -> anyhow::Result<StreamState> {
     let incarnation = info.created.format(&Rfc3339).context("a stream's creation time is a date")?;
     Ok(StreamState { incarnation, last_sequence: info.state.last_sequence, bytes: info.state.bytes })
+}
+
+/// Signs in as the address says.
+fn signed_in(url: &str) -> ConnectOptions {
+    nats::credentials(url).map_or_else(ConnectOptions::new, |(user, password)| {
+        ConnectOptions::with_user_and_password(user, password)
+    })
 }

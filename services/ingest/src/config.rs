@@ -12,7 +12,13 @@ use crate::command::Command;
 #[command(version)]
 pub struct Config {
     /// NATS server with JetStream, 2.11 or newer.
-    #[arg(long, global = true, env = "KEYMETER_INGEST_NATS_URL", default_value = "nats://127.0.0.1:4222")]
+    #[arg(
+        long,
+        global = true,
+        env = "KEYMETER_INGEST_NATS_URL",
+        default_value = "nats://127.0.0.1:4222",
+        hide_env_values = true
+    )]
     pub nats_url: String,
 
     /// ClickHouse over HTTP, 26.3 or newer.

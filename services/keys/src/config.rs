@@ -14,6 +14,9 @@ use crate::{
 /// Start of the names of all settings in the environment.
 pub const PREFIX: &str = "KEYMETER_KEYS_";
 
+/// For how many days an edge's token is good, unless something else is asked for.
+pub const EDGE_TOKEN_DAYS: u16 = 365;
+
 /// Owns workspaces, accounts, sessions and keys, and feeds keys to every edge.
 #[derive(Debug, Parser)]
 #[command(name = "keys", version)]
@@ -108,7 +111,7 @@ pub struct Migrate {
 #[derive(Debug, Clone, Args)]
 pub struct EdgeToken {
     /// For how many days it is good
-    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    #[arg(long, default_value_t = EDGE_TOKEN_DAYS, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub days: u16,
 }
 
@@ -143,6 +146,12 @@ pub struct Bootstrap {
     /// File for the workspace's service token; made with mode 600 if it is not there
     #[arg(long, env = "KEYMETER_KEYS_SERVICE_TOKEN_FILE")]
     pub service_token_file: PathBuf,
+    /// File for what `feed-keys` prints; written anew
+    #[arg(long, env = "KEYMETER_KEYS_FEED_KEYS_FILE")]
+    pub feed_keys_file: Option<PathBuf>,
+    /// File for what `edge-token` prints, good for a year; written anew with mode 600
+    #[arg(long, env = "KEYMETER_KEYS_EDGE_TOKEN_FILE")]
+    pub edge_token_file: Option<PathBuf>,
 }
 
 impl Config {

@@ -26,7 +26,7 @@ pub async fn connect(url: &str, need: &Need, shutdown: &CancellationToken) -> Op
     let (tell, connected) = watch::channel(true);
     let options = || {
         let (tell, need) = (tell.clone(), need.clone());
-        ConnectOptions::new()
+        signed_in(url)
             .name("keymeter-keys")
             .reconnect_delay_callback(|attempts| {
                 RECONNECT_MAX.min(
@@ -58,6 +58,13 @@ pub async fn connect(url: &str, need: &Need, shutdown: &CancellationToken) -> Op
     let mut context = jetstream::new(client);
     context.set_timeout(ANSWER_TIMEOUT);
     Some(Connection { context, connected })
+}
+
+/// Signs in as the address says.
+fn signed_in(url: &str) -> ConnectOptions {
+    proto::nats::credentials(url).map_or_else(ConnectOptions::new, |(user, password)| {
+        ConnectOptions::with_user_and_password(user, password)
+    })
 }
 
 /// A URL without what stands before its `@`.

@@ -37,7 +37,7 @@ pub(crate) fn component(path: &str) -> PathBuf {
     let found = PARTS.join(path);
     assert!(
         found.exists(),
-        "{} is missing: unset KEYMETER_PARTS and run deploy/local/install",
+        "{} is missing: unset KEYMETER_PARTS and run deploy/local/install --browser --checks",
         found.display()
     );
     found
@@ -68,6 +68,15 @@ pub fn python() -> PathBuf {
 #[must_use]
 pub fn node_modules() -> PathBuf {
     component("node_modules")
+}
+
+/// A program that checks files of `deploy/`, after `deploy/local/install --checks`.
+///
+/// # Panics
+/// If it is not installed.
+#[must_use]
+pub fn checker(name: &str) -> PathBuf {
+    component(&format!("checks/bin/{name}"))
 }
 
 /// An installed component by the name of its program (`nats-server`, `buf`, `python`), or else a binary of this

@@ -19,7 +19,7 @@ pub use by_hand::{asked, say, seed};
 pub use clickhouse::{ClickHouse, migrations};
 pub use disk::SmallDisk;
 pub use http::{Answer, get, request};
-pub use install::{binary, libchdb, node_modules, python, root, use_binaries};
+pub use install::{binary, checker, libchdb, node_modules, python, root, use_binaries};
 pub use nats::Nats;
 pub use port::free_port;
 pub use postgres::Postgres;

@@ -32,6 +32,10 @@ impl Service {
         for &argument in arguments {
             process = process.arg(argument);
         }
+        if name == "edge" {
+            // The temporary folders of tests may be in memory; what a test says comes later and counts.
+            process = process.env("KEYMETER_EDGE_SPOOL_EPHEMERAL", "true");
+        }
         for &(variable, value) in environment {
             process = process.env(variable, value);
         }

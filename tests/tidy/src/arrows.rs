@@ -22,8 +22,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// What is no part of the product.
-const FREE: &[&str] =
-    &["parts", "e2e", "figures", "bench-edge", "bench-ingest", "bench-keys", "bench-query", "tidy", "demo"];
+const FREE: &[&str] = &[
+    "parts",
+    "deploy",
+    "e2e",
+    "figures",
+    "bench-edge",
+    "bench-ingest",
+    "bench-keys",
+    "bench-query",
+    "tidy",
+    "demo",
+];
 
 /// Who may name a driver.
 const DRIVERS: &[(&str, &[&str])] = &[

@@ -245,6 +245,8 @@ pub(crate) async fn add_person(
         password_file,
         workspace_name: workspace.into(),
         service_token_file: token_file(folder, email),
+        feed_keys_file: None,
+        edge_token_file: None,
     };
     migrate(postgres).await;
     let store = Store::new(&postgres.url_as(ROLE).into()).unwrap();
