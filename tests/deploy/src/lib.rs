@@ -7,6 +7,7 @@ mod cluster;
 mod compose;
 mod image;
 mod kubernetes;
+mod monitoring;
 mod notify;
 mod site;
 mod units;
