@@ -288,10 +288,10 @@ pub(crate) struct ListKeys {
     #[arg(long, value_name = "ID")]
     pub(crate) owner: Option<String>,
     /// Only in this state; without it all but deleted ones
-    #[arg(long = "state", value_delimiter = ',', value_parser = values::key_state())]
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',', value_parser = values::key_state())]
     pub(crate) states: Vec<KeyState>,
     /// Only keys with which this is amiss
-    #[arg(long, value_delimiter = ',', value_parser = values::hygiene())]
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = values::hygiene())]
     pub(crate) hygiene: Vec<KeyHygiene>,
     /// In which order
     #[arg(long, default_value = "create_time_desc", value_parser = values::order())]
@@ -372,13 +372,13 @@ pub(crate) struct Delete {
 /// Which totals.
 #[derive(Debug, Args)]
 pub(crate) struct Summary {
+    /// How many of the most called endpoints to show
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(0..=1_000))]
+    pub(crate) top: u16,
     #[command(flatten)]
     pub(crate) which: Which,
     #[command(flatten)]
     pub(crate) period: Period,
-    /// How many of the most called endpoints to show
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(0..=1_000))]
-    pub(crate) top: u16,
 }
 
 /// Totals by what.
@@ -387,25 +387,25 @@ pub(crate) struct Breakdown {
     /// By what
     #[arg(long, default_value = "route", value_parser = values::dimension())]
     pub(crate) by: Dimension,
+    /// At most so many rows; the rest is told as one
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) limit: u16,
     #[command(flatten)]
     pub(crate) which: Which,
     #[command(flatten)]
     pub(crate) period: Period,
-    /// At most so many rows; the rest is told as one
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
-    pub(crate) limit: u16,
 }
 
 /// Which calls to list.
 #[derive(Debug, Args)]
 pub(crate) struct List {
+    /// At most so many; for more take `export`
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
     #[command(flatten)]
     pub(crate) which: Which,
     #[command(flatten)]
     pub(crate) period: Period,
-    /// At most so many; for more take `export`
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) limit: u32,
 }
 
 /// Which calls to write where.
@@ -415,10 +415,6 @@ A file is written under FILE.part and gets its name when it is whole. What broke
 (200,000 calls) when the same command is run again. Parquet and Arrow have a file for each part: of more than one part \
 they are FILE-0000, FILE-0001, … before the ending, and standard output takes only one.")]
 pub(crate) struct Export {
-    #[command(flatten)]
-    pub(crate) which: Which,
-    #[command(flatten)]
-    pub(crate) period: Period,
     /// Format; without it by the ending of the file, or csv
     #[arg(long, value_parser = values::format())]
     pub(crate) format: Option<ExportFormat>,
@@ -428,6 +424,10 @@ pub(crate) struct Export {
     /// Begin anew, and write over a file that is there
     #[arg(long, requires = "file")]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) period: Period,
 }
 
 #[cfg(test)]
@@ -437,7 +437,17 @@ mod tests {
     use super::*;
 
     fn tell(command: &mut Command, told: &mut String) {
-        let help = command.render_long_help().to_string();
+        let mut help = command.render_long_help().to_string();
+        // What every command has is told once.
+        let begin = help.find("\nConnection:\n").unwrap();
+        let end = help.find("JSON always has them\n").unwrap();
+        let same = help[begin..end].to_owned();
+        if told.is_empty() {
+            assert_eq!(command.get_name(), "keymeter");
+        } else {
+            assert!(told.contains(&same), "{}", command.get_name());
+            help.replace_range(begin..end + "JSON always has them\n".len(), "\n(Connection, Output)\n");
+        }
         told.push_str(&format!("==== {}\n{help}\n", command.get_bin_name().unwrap_or("keymeter")));
         for child in command.get_subcommands_mut().filter(|child| child.get_name() != "help") {
             tell(child, told);

@@ -162,7 +162,9 @@ impl Clients {
 fn channel(url: &Uri, tls: Option<&ClientTlsConfig>) -> Result<Channel, Failure> {
     let refused = |error: tonic::transport::Error| {
         let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-        Failure::usage(format!("{url}: {cause}; are --ca-file and --client-cert-file certificates in PEM?"))
+        Failure::usage(format!(
+            "{url}: {cause}; do --client-cert-file and --client-key-file belong together?"
+        ))
     };
     let mut endpoint = Endpoint::from(url.clone())
         .user_agent(concat!("keymeter/", env!("CARGO_PKG_VERSION")))
@@ -182,14 +184,29 @@ fn channel(url: &Uri, tls: Option<&ClientTlsConfig>) -> Result<Channel, Failure>
 
 /// What was asked for beyond the system's roots.
 fn tls(connection: &Connection) -> Result<Option<ClientTlsConfig>, Failure> {
-    let read = |path: &Path| fs::read(path).map_err(|error| Failure::file("the certificate", path, &error));
+    // An authority's file without a certificate would be taken for one that trusts nobody.
+    let read = |option: &str, path: &Path, what: &str| {
+        let pem = fs::read_to_string(path).map_err(|error| Failure::file(option, path, &error))?;
+        let has = pem
+            .lines()
+            .any(|line| line.starts_with("-----BEGIN ") && line.ends_with(&format!("{what}-----")));
+        if has {
+            Ok(pem)
+        } else {
+            Err(Failure::usage(format!("{option} {} has no {what} in PEM", path.display())))
+        }
+    };
+    let (certificate, private_key) = ("CERTIFICATE", "PRIVATE KEY");
     let mut tls = ClientTlsConfig::new();
     tls = match &connection.ca_file {
-        Some(path) => tls.ca_certificate(Certificate::from_pem(read(path)?)),
+        Some(path) => tls.ca_certificate(Certificate::from_pem(read("--ca-file", path, certificate)?)),
         None => tls.with_native_roots(),
     };
     tls = match (&connection.client_cert_file, &connection.client_key_file) {
-        (Some(certificate), Some(key)) => tls.identity(Identity::from_pem(read(certificate)?, read(key)?)),
+        (Some(cert), Some(key)) => {
+            let cert = read("--client-cert-file", cert, certificate)?;
+            tls.identity(Identity::from_pem(cert, read("--client-key-file", key, private_key)?))
+        }
         (None, None) => tls,
         _ => return Err(Failure::usage("--client-cert-file and --client-key-file go together; give both")),
     };

@@ -87,7 +87,10 @@ impl Failure {
 
     /// What a service answered; `url` is where it was asked.
     pub(crate) fn of(service: Service, url: &str, status: &Status) -> Self {
+        let broken = cause(status);
         let exit = match status.code() {
+            // Without an answer of the service its code is a guess of ours.
+            _ if broken.is_some() => Exit::Unreachable,
             Code::InvalidArgument | Code::OutOfRange => Exit::Usage,
             Code::Unauthenticated | Code::PermissionDenied => Exit::Denied,
             Code::NotFound => Exit::NotFound,
@@ -97,12 +100,14 @@ impl Failure {
             _ => Exit::Failed,
         };
         let name = service.name();
-        let text = match (status.code(), cause(status)) {
-            (Code::Unavailable | Code::Unknown, Some(cause)) => {
-                format!("{name} at {url} can not be reached: {cause}; is {} right?", service.option())
-            }
-            (Code::DeadlineExceeded | Code::Cancelled, _) => {
+        let text = match (status.code(), broken) {
+            (Code::DeadlineExceeded, _) => format!("{name} at {url} did not answer in time; try again"),
+            // The transport says so of its own deadline.
+            (Code::Cancelled, _) if status.message().contains("Timeout") => {
                 format!("{name} at {url} did not answer in time; try again")
+            }
+            (_, Some(cause)) => {
+                format!("{name} at {url} can not be reached: {cause}; is {} right?", service.option())
             }
             _ => described(status),
         };

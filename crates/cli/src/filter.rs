@@ -23,7 +23,7 @@ pub(crate) struct Which {
     #[arg(long = "key", value_name = "KEY")]
     keys: Vec<String>,
     /// What came of it
-    #[arg(long = "outcome", value_delimiter = ',', value_parser = values::outcome())]
+    #[arg(long = "outcome", value_name = "OUTCOME", value_delimiter = ',', value_parser = values::outcome())]
     outcomes: Vec<Outcome>,
     /// HTTP method
     #[arg(long = "method", value_name = "METHOD", value_delimiter = ',')]
