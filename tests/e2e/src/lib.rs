@@ -8,6 +8,7 @@ mod bad_input;
 mod browser;
 mod canaries;
 mod chaos;
+mod cli;
 mod client;
 mod counts;
 mod deletion;

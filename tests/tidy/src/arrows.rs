@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ingest", &["domain", "proto", "boot"]),
     ("query", &["domain", "proto", "access", "boot", "grpc-server"]),
     ("ui", &["domain", "proto", "boot"]),
+    ("cli", &["domain", "proto"]),
 ];
 
 /// What is no part of the product.
