@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
+use opentelemetry::KeyValue;
 use tokio::{net::TcpListener, signal::unix::SignalKind, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,8 @@ pub async fn start(service: &'static str, health_addr: SocketAddr) -> anyhow::Re
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let telemetry = telemetry::Telemetry::start(service)?;
     let health = Health::default();
+    health.observe(&meter());
+    tell_version();
     let shutdown = CancellationToken::new();
     let listener = TcpListener::bind(health_addr)
         .await
@@ -57,6 +60,13 @@ pub async fn start(service: &'static str, health_addr: SocketAddr) -> anyhow::Re
     tokio::spawn(notify::tell(health.clone(), shutdown.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), health.addr = %health_addr, "started");
     Ok(Process { health, shutdown, health_server, telemetry })
+}
+
+/// `keymeter_build_info{version}`: always 1.
+fn tell_version() {
+    let version = KeyValue::new("version", env!("CARGO_PKG_VERSION"));
+    let info = meter().u64_gauge("keymeter_build_info").with_description("Which version runs.").build();
+    info.record(1, &[version]);
 }
 
 impl Process {

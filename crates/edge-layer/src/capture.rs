@@ -139,7 +139,7 @@ impl Drop for Call {
             interrupted: is_cut,
         };
         self.recorder.spool.closed(&answer.ticket, &ending);
-        self.recorder.metrics.answered(answer.status_code, answer.denial);
+        self.recorder.metrics.answered(answer.status_code, answer.denial, self.started.elapsed());
     }
 }
 

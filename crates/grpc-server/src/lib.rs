@@ -16,6 +16,10 @@ use tracing::Level;
 use access::{GateLayer, Verifier};
 use boot::Health;
 
+mod measure;
+
+use measure::MeasureLayer;
+
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long running calls may still take after the signal.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -43,6 +47,7 @@ pub async fn serve(
     // Else the small frames at the end of an answer wait 40 ms for the client's delayed acknowledgement.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
+        .layer(MeasureLayer::new())
         .layer(TraceLayer::new_for_grpc().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
         .layer(GateLayer::new(verifier))
         .http2_keepalive_interval(Some(KEEPALIVE))

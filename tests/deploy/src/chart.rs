@@ -112,7 +112,7 @@ fn kubernetes_knows_every_field_of_every_object() {
 fn a_field_that_kubernetes_does_not_know_is_found() {
     let copy = tempfile::tempdir().unwrap();
     let chart = copy.path().join("keymeter");
-    assert!(Command::new("cp").arg("-r").arg(folder()).arg(&chart).status().unwrap().success());
+    assert!(Command::new("cp").arg("-rL").arg(folder()).arg(&chart).status().unwrap().success());
     let file = chart.join("templates/edge.yaml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("podManagementPolicy:", "podManagmentPolicy:")).unwrap();
