@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use opentelemetry::KeyValue;
+use telemetry::Telemetry;
 use tokio::{net::TcpListener, signal::unix::SignalKind, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,6 @@ mod health;
 mod healthcheck;
 mod notify;
 mod retry;
-mod telemetry;
 
 pub use config::config;
 pub use health::{Health, Need};
@@ -25,7 +25,7 @@ pub struct Process {
     health: Health,
     shutdown: CancellationToken,
     health_server: JoinHandle<std::io::Result<()>>,
-    telemetry: telemetry::Telemetry,
+    telemetry: Telemetry,
 }
 
 /// Starts logs, metrics, traces, the health server on `health_addr` and the wait for SIGTERM or SIGINT.
@@ -33,10 +33,10 @@ pub struct Process {
 /// `service` is the name in logs and traces, `keymeter-query`.
 ///
 /// # Errors
-/// If the address is taken or the trace exporter's settings are wrong.
+/// If the address is taken, or a variable `OTEL_*` has a value that cannot be used.
 pub async fn start(service: &'static str, health_addr: SocketAddr) -> anyhow::Result<Process> {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let telemetry = telemetry::Telemetry::start(service)?;
+    let telemetry = Telemetry::start(service)?;
     let health = Health::default();
     health.observe(&meter());
     tell_version();

@@ -13,8 +13,12 @@ use tonic_health::server::HealthReporter;
 use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::Level;
 
-use access::{GateLayer, Verifier};
+use access::{
+    GateLayer, Verifier,
+    table::{Who, who},
+};
 use boot::Health;
+use trace::rpc::{Named, ServerLayer};
 
 mod measure;
 
@@ -48,6 +52,7 @@ pub async fn serve(
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
         .layer(MeasureLayer::new())
+        .layer(ServerLayer::new(name_of))
         .layer(TraceLayer::new_for_grpc().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
         .layer(GateLayer::new(verifier))
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -64,6 +69,17 @@ pub async fn serve(
     };
     reporting.abort();
     served
+}
+
+/// The RPCs that are listed. What edges call are heartbeats and streams without an end; `grpc.…` looks at the server.
+fn name_of(path: &str) -> Option<Named<'_>> {
+    let name = path.trim_start_matches('/');
+    match who(path) {
+        Err(_) => None,
+        Ok(Who::Edges) => Some(Named::WithCaller(name)),
+        Ok(_) if name.starts_with("grpc.") => Some(Named::WithCaller(name)),
+        Ok(_) => Some(Named::Always(name)),
+    }
 }
 
 async fn report(reporter: HealthReporter, health: Health, service_names: &'static [&'static str]) {

@@ -21,6 +21,7 @@ use prost::Message as _;
 use proto::{events as pb, nats};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::{OnceCell, watch};
+use trace::{TRACEPARENT, Traceparent};
 
 use crate::{
     activity::Activity,
@@ -379,7 +380,9 @@ impl Reader {
         }
         self.delivered += 1;
         let (sequence, published_at) = (info.stream_sequence, info.published);
-        Ok(Message { sequence, published_at, payload: message.payload.clone() })
+        let sent_in = message.headers.as_ref().and_then(|headers| headers.get(TRACEPARENT.as_str()));
+        let sent_in = sent_in.and_then(|value| Traceparent::parse(value.as_str().as_bytes()));
+        Ok(Message { sequence, published_at, sent_in, payload: message.payload.clone() })
     }
 }
 

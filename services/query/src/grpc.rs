@@ -78,7 +78,7 @@ impl Usage {
             return Err(status::error(Code::ResourceExhausted, "TOO_MANY_STREAMS", why));
         };
         let (sender, receiver) = mpsc::channel(ANSWERS_MAX);
-        tokio::spawn(async move {
+        tokio::spawn(trace::carried(async move {
             let _turn = turn;
             let ended = tokio::select! {
                 ended = run(checked, call, sender.clone()) => ended,
@@ -88,7 +88,7 @@ impl Usage {
                 // Who has gone needs no answer.
                 let _ = sender.send(Err(status)).await;
             }
-        });
+        }));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 

@@ -23,5 +23,6 @@ mod rotation;
 mod stack;
 mod team;
 mod tenants;
+mod traces;
 mod upgrade;
 mod usage;

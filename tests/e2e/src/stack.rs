@@ -78,10 +78,18 @@ impl Stack {
 
     /// As [`Self::start`], with services that log all that they can.
     pub(crate) async fn start_talkative() -> Self {
-        let (nats, postgres, clickhouse) =
-            tokio::join!(Nats::start(), Postgres::start(), ClickHouse::start());
-        let talkative = vec![("RUST_LOG", "trace".to_owned())];
-        let mut stack = Self::start_with(nats, postgres, clickhouse, talkative, Vec::new()).await;
+        Self::start_in(vec![("RUST_LOG", "trace".to_owned())]).await
+    }
+
+    /// As [`Self::start`], with more settings of all services; the last one of a name counts.
+    pub(crate) async fn start_in(all: Environment) -> Self {
+        Self::start_before(ClickHouse::start().await, all).await
+    }
+
+    /// As [`Self::start_in`], with a ClickHouse that runs already.
+    pub(crate) async fn start_before(clickhouse: ClickHouse, all: Environment) -> Self {
+        let (nats, postgres) = tokio::join!(Nats::start(), Postgres::start());
+        let mut stack = Self::start_with(nats, postgres, clickhouse, all, Vec::new()).await;
         stack.ready().await;
         stack
     }
@@ -331,7 +339,7 @@ fn ui_environment(ports: &Ports) -> Environment {
     ]
 }
 
-async fn spawn(name: &str, environment: &Environment) -> Service {
+pub(crate) async fn spawn(name: &str, environment: &Environment) -> Service {
     let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Service::spawn(name, &environment).await
 }
