@@ -9,7 +9,7 @@ use crate::{
     role::{Role as R, Scope as S},
 };
 
-/// How long ago a person may have given the password for what asks for it.
+/// How long ago a person may have given the password, or signed in anew at the provider, for what asks for it.
 pub const FRESH_FOR: Duration = Duration::minutes(5);
 
 /// One row.
@@ -66,6 +66,10 @@ pub const TABLE: &[Row] = &[
     public("keymeter.keys.v1.SessionsService/Reauthenticate"),
     public("keymeter.keys.v1.SessionsService/AcceptInvitation"),
     public("keymeter.keys.v1.SessionsService/SignOut"),
+    public("keymeter.keys.v1.SessionsService/GetProvider"),
+    public("keymeter.keys.v1.SessionsService/BeginProviderSignIn"),
+    public("keymeter.keys.v1.SessionsService/FinishProviderSignIn"),
+    public("keymeter.keys.v1.SessionsService/ReauthenticateByProvider"),
     public("keymeter.keys.v1.SessionsService/ExchangeToken"),
     public("keymeter.keys.v1.SessionsService/ListSigningKeys"),
     row("keymeter.keys.v1.KeysService/CreateKey", WORKERS, Services::With(S::KeysWrite)),
@@ -177,8 +181,8 @@ impl Who {
         if *fresh && !recent {
             return Err(denied(
                 "REAUTHENTICATION_REQUIRED",
-                "the password must have been given in the last 5 minutes; give it to SessionsService.Reauthenticate \
-                 and call again with that access token",
+                "the password must have been given in the last 5 minutes; give it to SessionsService.Reauthenticate, \
+                 or sign in again for ReauthenticateByProvider, and call again with that access token",
             ));
         }
         Ok(())

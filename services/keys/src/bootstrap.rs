@@ -109,7 +109,7 @@ async fn add_account(
 ) -> anyhow::Result<AccountId> {
     let account_id = AccountId::generate();
     let hash = tokio::task::spawn_blocking(move || password::hash(&password)).await?;
-    tx.add_account(account_id, email, &hash, now).await?;
+    tx.add_account(account_id, email, Some(&hash), now).await?;
     Ok(account_id)
 }
 

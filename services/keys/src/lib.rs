@@ -33,6 +33,7 @@ pub mod members;
 pub mod metrics;
 pub mod migrate;
 pub mod nats;
+pub mod oidc;
 pub mod ownership;
 pub mod page;
 pub mod password;
@@ -59,6 +60,7 @@ use edges::Edges;
 use feed::watches::Watches;
 use lifecycle::Keys;
 use metrics::Metrics;
+use oidc::Provider;
 use receipts::Receipts;
 use seal::Kek;
 use sessions::Sessions;
@@ -72,7 +74,7 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 /// Serves until `shutdown`, then lets running calls end. Postgres and NATS may come and go.
 ///
 /// # Errors
-/// A database URL that is none; public keys of leak reporters that are none, or an address for their reports that
+/// A database URL that is none; an OpenID Connect provider that can be none; public keys of leak reporters that are none, or an address for their reports that
 /// is taken; a Postgres that refuses for good; a key-encryption key that does not open what
 /// Postgres holds.
 pub async fn run(
@@ -84,6 +86,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let store = Store::new(&config.database_url)?;
     let leak_reports = config.leak_reports()?;
+    let provider = config.provider()?.map(Provider::new).transpose()?;
     let metrics = Metrics::new(&boot::meter());
     let (kek, signing, verifier) = (Arc::new(kek), Arc::new(SigningCell::new()), Verifier::default());
     let (postgres, nats) = (health.need("postgres"), health.need("nats"));
@@ -99,7 +102,7 @@ pub async fn run(
         acks: acks.clone(),
         keys: keys.clone(),
         workspaces: Workspaces::new(store.clone(), Arc::clone(&kek)),
-        sessions: Sessions::new(store.clone(), Arc::clone(&signing)),
+        sessions: Sessions::new(store.clone(), Arc::clone(&signing), provider),
         store: store.clone(),
         signing: Arc::clone(&signing),
         metrics: metrics.clone(),

@@ -25,8 +25,8 @@ use tracing::Instrument as _;
 use crate::{
     App, assets, headers, metrics,
     pages::{
-        audit, columns, invitations, keys, members, service_tokens, settings, sign_in, theme, usage, views,
-        workspace_end, workspaces,
+        audit, columns, invitations, keys, members, provider, service_tokens, settings, sign_in, theme,
+        usage, views, workspace_end, workspaces,
     },
     problem::Problem,
     theme as chosen_theme,
@@ -48,6 +48,8 @@ pub fn router(app: Arc<App>, health: &Health) -> anyhow::Result<Router> {
     let pages = Router::new()
         .route("/", get(|| std::future::ready(Redirect::to(HOME))))
         .route("/sign-in", get(sign_in::form).post(sign_in::submit))
+        .route("/sign-in/oidc", get(provider::start))
+        .route("/sign-in/oidc/callback", get(provider::callback))
         .route("/sign-out", post(sign_in::sign_out))
         .merge(key_pages())
         .merge(usage_at("/overview"))

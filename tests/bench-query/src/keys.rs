@@ -133,4 +133,32 @@ impl SessionsService for Sessions {
     ) -> Result<Response<pb::ExchangeTokenResponse>, Status> {
         never()
     }
+
+    async fn get_provider(
+        &self,
+        _: Request<pb::GetProviderRequest>,
+    ) -> Result<Response<pb::GetProviderResponse>, Status> {
+        never()
+    }
+
+    async fn begin_provider_sign_in(
+        &self,
+        _: Request<pb::BeginProviderSignInRequest>,
+    ) -> Result<Response<pb::BeginProviderSignInResponse>, Status> {
+        never()
+    }
+
+    async fn finish_provider_sign_in(
+        &self,
+        _: Request<pb::FinishProviderSignInRequest>,
+    ) -> Result<Response<pb::FinishProviderSignInResponse>, Status> {
+        never()
+    }
+
+    async fn reauthenticate_by_provider(
+        &self,
+        _: Request<pb::ReauthenticateByProviderRequest>,
+    ) -> Result<Response<pb::ReauthenticateByProviderResponse>, Status> {
+        never()
+    }
 }

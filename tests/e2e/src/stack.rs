@@ -111,6 +111,15 @@ impl Stack {
         stack
     }
 
+    /// A stack in which everything is ready, with more settings of keys.
+    pub(crate) async fn start_with_keys(keys: Environment) -> Self {
+        let (nats, postgres, clickhouse) =
+            tokio::join!(Nats::start(), Postgres::start(), ClickHouse::start());
+        let mut stack = Self::start_with(nats, postgres, clickhouse, keys, Vec::new()).await;
+        stack.ready().await;
+        stack
+    }
+
     async fn start_with(
         nats: Nats,
         postgres: Postgres,
