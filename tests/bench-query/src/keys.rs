@@ -103,6 +103,7 @@ impl SessionsService for Sessions {
             workspace: workspace_name(workspace_id),
             email: "bench@example.com".into(),
             role: pb::Role::Owner.into(),
+            ..Default::default()
         }))
     }
 
