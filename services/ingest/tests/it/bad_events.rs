@@ -168,7 +168,7 @@ async fn kinds_of_bad_events_among_a_hundred_thousand() {
     let listed = stage.command(&["dead-letters", "list", "--json", "--limit", "100"]).await.out;
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     let letters = listed["letters"].as_array().unwrap();
-    assert_eq!(letters.len(), 50);
+    assert_eq!(letters.len(), kinds.len());
     for (letter, (reason, bytes)) in letters.iter().zip(&expected) {
         let found = letter["reason"].as_str().unwrap();
         assert!(found.starts_with(reason.as_str()), "{found}, not {reason}");
@@ -214,14 +214,14 @@ async fn a_time_is_never_a_reason_and_what_is_new_is_kept() {
     batch.events[1].occurred_at.as_mut().unwrap().seconds = i64::MAX;
     // Fields of a version to come: a number, and a text.
     let event = prost::Message::encode_to_vec(&batch.events[2]);
-    let mut newer = with_number(event, 25, 7);
-    newer.extend([0xd2, 0x01, 2, b'h', b'i']);
+    let mut newer = with_number(event, 26, 7);
+    newer.extend([0xda, 0x01, 2, b'h', b'i']);
     let subject = nats::request_events_subject(example::SHARD);
     jetstream.publish(subject, with_event(&batch, 2, &newer).into()).await.unwrap().await.unwrap();
     stage.wait_for_rows(4).await;
     let sql =
         "select edge_seq, clock_skewed, hex(unknown_fields) from keymeter.request_events order by edge_seq";
-    let expected = "1\ttrue\t\n2\ttrue\t\n3\tfalse\tC80107D201026869\n4\tfalse\t\n";
+    let expected = "1\ttrue\t\n2\ttrue\t\n3\tfalse\tD00107DA01026869\n4\tfalse\t\n";
     assert_eq!(stage.clickhouse.query(sql).await, expected);
     let listed = stage.command(&["dead-letters", "list"]).await.out;
     assert_eq!(listed, "No dead letters.\n");
