@@ -35,6 +35,17 @@ impl ClickHouse {
         Self::start_process(Process::new("clickhouse", binary("chdb-server")), data.to_owned()).await
     }
 
+    /// As [`Self::start`], with more of a configuration file: the inside of its `<clickhouse>`.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub async fn start_configured(configuration: &str) -> Self {
+        let process = Process::new("clickhouse", binary("chdb-server"));
+        let (data, file) = (process.folder().join("data"), process.folder().join("config.xml"));
+        fs::write(&file, format!("<clickhouse>{configuration}</clickhouse>")).expect("own folder");
+        Self::start_process(process.env("CHDB_CONFIG_FILE", file), data).await
+    }
+
     async fn start_process(process: Process, data: PathBuf) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let process = process
