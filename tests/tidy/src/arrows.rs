@@ -12,24 +12,35 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("boot", &[]),
     ("grpc-server", &["access", "boot"]),
     ("access", &["domain", "proto"]),
-    ("edge-layer", &["domain", "proto"]),
+    ("nats-cluster", &[]),
+    ("edge-layer", &["domain", "proto", "nats-cluster"]),
     ("chdb-server", &[]),
-    ("keys", &["domain", "proto", "access", "boot", "grpc-server"]),
+    ("keys", &["domain", "proto", "access", "boot", "grpc-server", "nats-cluster"]),
     ("edge", &["domain", "proto", "edge-layer", "boot"]),
-    ("ingest", &["domain", "proto", "boot"]),
+    ("ingest", &["domain", "proto", "boot", "nats-cluster"]),
     ("query", &["domain", "proto", "access", "boot", "grpc-server"]),
     ("ui", &["domain", "proto", "boot"]),
 ];
 
 /// What is no part of the product.
-const FREE: &[&str] =
-    &["parts", "e2e", "figures", "bench-edge", "bench-ingest", "bench-keys", "bench-query", "tidy", "demo"];
+const FREE: &[&str] = &[
+    "parts",
+    "e2e",
+    "figures",
+    "bench-edge",
+    "bench-ingest",
+    "bench-keys",
+    "bench-plan",
+    "bench-query",
+    "tidy",
+    "demo",
+];
 
 /// Who may name a driver.
 const DRIVERS: &[(&str, &[&str])] = &[
     ("sqlx", &["keys"]),
     ("clickhouse", &["ingest", "query"]),
-    ("async-nats", &["edge-layer", "ingest", "keys"]),
+    ("async-nats", &["nats-cluster", "edge-layer", "ingest", "keys"]),
 ];
 
 /// The crates of the workspace and the names of their normal dependencies.

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream;
 use boot::Need;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     metrics::Metrics,
+    nats::Streams,
     signing::Signing,
     store::{
         Store, StoreError,
@@ -54,7 +54,7 @@ pub struct Parts<'a> {
     /// Signs what is written.
     pub signing: &'a Signing,
     /// NATS.
-    pub context: jetstream::Context,
+    pub streams: Streams,
     /// Up while rounds succeed.
     pub nats: Need,
     /// Counts.
@@ -116,7 +116,7 @@ async fn relay(
                 relay = parts.store.relay().await?;
             }
             connected.borrow_and_update();
-            let bucket = Bucket::open(&parts.context).await?;
+            let bucket = Bucket::open(&parts.streams).await?;
             if let Some(relay) = &mut relay {
                 round(parts, relay, bucket, &mut removal).await?;
                 is_relay.send_replace(true);
@@ -128,11 +128,11 @@ async fn relay(
     };
     let snapshots = async {
         became(became_relay.clone()).await;
-        snapshot::run(parts.store, &parts.context, parts.signing).await
+        snapshot::run(parts.store, &parts.streams, parts.signing).await
     };
     let announcements = Box::pin(async {
         became(became_relay.clone()).await;
-        announce::run(parts.store, &parts.context).await
+        announce::run(parts.store, &parts.streams).await
     });
     tokio::select! {
         ended = rounds => ended,
