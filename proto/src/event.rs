@@ -51,6 +51,7 @@ impl From<&RequestEvent> for pb::RequestEvent {
             user_agent: event.user_agent.clone(),
             region: event.region.clone(),
             trace_id: if event.trace_id == [0; 16] { Vec::new() } else { event.trace_id.to_vec() },
+            span_id: if event.span_id == [0; 8] { Vec::new() } else { event.span_id.to_vec() },
             interrupted: event.interrupted,
             limit_window_s: event.limit_window_s,
             limit_remaining: event.limit_remaining,
@@ -97,6 +98,10 @@ impl TryFrom<pb::RequestEvent> for RequestEvent {
             trace_id: match event.trace_id.as_slice() {
                 [] => [0; 16],
                 bytes => bytes.try_into().map_err(|_| EventError::Field("trace_id"))?,
+            },
+            span_id: match event.span_id.as_slice() {
+                [] => [0; 8],
+                bytes => bytes.try_into().map_err(|_| EventError::Field("span_id"))?,
             },
             interrupted: event.interrupted,
             limit_window_s: event.limit_window_s,
@@ -189,6 +194,7 @@ mod tests {
             user_agent: "curl/8".into(),
             region: "eu-1".into(),
             trace_id: [7; 16],
+            span_id: [8; 8],
             interrupted: false,
         }
     }
@@ -217,6 +223,7 @@ mod tests {
         check(|e| e.denial = 99, EventError::UnknownValue("denial", 99));
         check(|e| e.client_ip.clear(), EventError::Field("client_ip"));
         check(|e| e.trace_id = vec![1], EventError::Field("trace_id"));
+        check(|e| e.span_id = vec![1], EventError::Field("span_id"));
         let long = EventError::TooLong { field: "path", bytes: 1025, max: 1024 };
         check(|e| e.path = "/".repeat(1025), long);
     }

@@ -29,6 +29,7 @@ pub struct Beginning<'a> {
     pub user_agent: &'a str,
     pub region: &'a str,
     pub trace_id: [u8; 16],
+    pub span_id: [u8; 8],
 }
 
 impl<'a> From<&'a RequestEvent> for Beginning<'a> {
@@ -51,12 +52,18 @@ impl<'a> From<&'a RequestEvent> for Beginning<'a> {
             user_agent: &event.user_agent,
             region: &event.region,
             trace_id: event.trace_id,
+            span_id: event.span_id,
         }
     }
 }
 
 /// Begins an event at the end of `out`.
 pub fn begin(call: &Beginning<'_>, out: &mut Vec<u8>) {
+    // First, so that `span` sees at once whether there is one.
+    if call.span_id != [0; 8] {
+        put_bytes(out, 25, &call.span_id);
+        put_bytes(out, 21, &call.trace_id);
+    }
     put_bytes(out, 1, call.workspace_id.as_bytes());
     put_bytes(out, 2, call.key_id.as_bytes());
     put_bytes(out, 3, call.secret_id.as_bytes());
@@ -71,9 +78,20 @@ pub fn begin(call: &Beginning<'_>, out: &mut Vec<u8>) {
     put_bytes(out, 18, &call.client_ip.octets());
     put_bytes(out, 19, call.user_agent.as_bytes());
     put_bytes(out, 20, call.region.as_bytes());
-    put_bytes(out, 21, if call.trace_id == [0; 16] { &[] } else { &call.trace_id });
+    if call.trace_id != [0; 16] && call.span_id == [0; 8] {
+        put_bytes(out, 21, &call.trace_id);
+    }
     put_number(out, 23, call.limit_window_s.into());
     put_number(out, 24, call.limit_remaining);
+}
+
+/// Trace and span of an event that [`begin`] began, if the call is sampled.
+#[must_use]
+pub fn span(event: &[u8]) -> Option<([u8; 16], [u8; 8])> {
+    // Key 25 takes two bytes, as does 21; each is followed by a length of one byte.
+    let (span_id, rest) = event.strip_prefix(&[0xca, 0x01, 8])?.split_first_chunk()?;
+    let (trace_id, _) = rest.strip_prefix(&[0xaa, 0x01, 16])?.split_first_chunk()?;
+    Some((*trace_id, *span_id))
 }
 
 /// What the API says the call was about, instead of what its path said.
@@ -221,7 +239,8 @@ mod tests {
             client_ip: u128::from(number).into(),
             user_agent: text.to_owned(),
             region: text.to_owned(),
-            trace_id: if flag { [7; 16] } else { [0; 16] },
+            trace_id: if number.is_multiple_of(3) { [0; 16] } else { [7; 16] },
+            span_id: if number % 3 == 1 { [8; 8] } else { [0; 8] },
             interrupted: flag,
         }
     }
@@ -245,6 +264,8 @@ mod tests {
             let mut bytes = answered(&event);
             end(&mut bytes, &Ending::from(&event));
             prop_assert_eq!(decoded(&bytes), pb::RequestEvent::from(&event));
+            let expected = (event.span_id != [0; 8]).then_some((event.trace_id, event.span_id));
+            prop_assert_eq!(span(&bytes), expected);
         }
 
         #[test]

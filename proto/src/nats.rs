@@ -146,3 +146,33 @@ pub fn shard_of(key_id: &domain::KeyId, shards: u16) -> u16 {
     });
     u16::try_from(hash % u64::from(shards.max(1))).unwrap_or(0)
 }
+
+/// User and password that an address of NATS names, `nats://user:password@host`, or the first of several that does:
+/// the client library reads them and signs in without them. What a URL cannot hold is percent-encoded there.
+#[must_use]
+pub fn credentials(addresses: &str) -> Option<(String, String)> {
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    addresses.split(',').find_map(|address| {
+        let address = address.split_once("://").map_or(address, |(_, rest)| rest);
+        let (user, password) = address.rsplit_once('@')?.0.split_once(':')?;
+        Some((decoded(user.trim()), decoded(password)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_those_of_the_address() {
+        let check = |addresses: &str, expected: Option<(&str, &str)>| {
+            let found = credentials(addresses);
+            assert_eq!(found.as_ref().map(|(user, password)| (user.as_str(), password.as_str())), expected);
+        };
+        check("nats://127.0.0.1:4222", None);
+        check("127.0.0.1:4222", None);
+        check("nats://ada:p%40ss%3A@host:4222", Some(("ada", "p@ss:")));
+        check("tls://a:4222, ada:secret@b:4222", Some(("ada", "secret")));
+        check("nats://token@host", None);
+    }
+}

@@ -9,7 +9,7 @@ use crate::{
     role::{Role as R, Scope as S},
 };
 
-/// How long ago a person may have given the password for what asks for it.
+/// How long ago a person may have given the password, or signed in anew at the provider, for what asks for it.
 pub const FRESH_FOR: Duration = Duration::minutes(5);
 
 /// One row.
@@ -56,7 +56,8 @@ const LOG_READERS: &[Role] = &[R::Owner, R::Admin, R::Member, R::LogViewer];
 const ADMINS: &[Role] = &[R::Owner, R::Admin];
 const OWNERS: &[Role] = &[R::Owner];
 
-/// The table. Rules on single things, such as whose key it is, are the handlers'.
+/// The table. Rules on single things, such as whose key it is, or that everybody may remove nobody but oneself, are the
+/// handlers'.
 pub const TABLE: &[Row] = &[
     public("grpc.health.v1.Health/*"),
     public("grpc.reflection.v1.ServerReflection/*"),
@@ -65,6 +66,10 @@ pub const TABLE: &[Row] = &[
     public("keymeter.keys.v1.SessionsService/Reauthenticate"),
     public("keymeter.keys.v1.SessionsService/AcceptInvitation"),
     public("keymeter.keys.v1.SessionsService/SignOut"),
+    public("keymeter.keys.v1.SessionsService/GetProvider"),
+    public("keymeter.keys.v1.SessionsService/BeginProviderSignIn"),
+    public("keymeter.keys.v1.SessionsService/FinishProviderSignIn"),
+    public("keymeter.keys.v1.SessionsService/ReauthenticateByProvider"),
     public("keymeter.keys.v1.SessionsService/ExchangeToken"),
     public("keymeter.keys.v1.SessionsService/ListSigningKeys"),
     row("keymeter.keys.v1.KeysService/CreateKey", WORKERS, Services::With(S::KeysWrite)),
@@ -91,7 +96,7 @@ pub const TABLE: &[Row] = &[
     row("keymeter.keys.v1.MembersService/ListMembers", EVERYONE, Services::With(S::MembersRead)),
     row("keymeter.keys.v1.MembersService/GetMember", EVERYONE, Services::With(S::MembersRead)),
     row("keymeter.keys.v1.MembersService/UpdateMember", ADMINS, Services::Never),
-    row("keymeter.keys.v1.MembersService/RemoveMember", ADMINS, Services::Never),
+    row("keymeter.keys.v1.MembersService/RemoveMember", EVERYONE, Services::Never),
     row("keymeter.keys.v1.MembersService/CreateInvitation", ADMINS, Services::Never),
     row("keymeter.keys.v1.MembersService/ListInvitations", ADMINS, Services::Never),
     row("keymeter.keys.v1.MembersService/DeleteInvitation", ADMINS, Services::Never),
@@ -176,8 +181,8 @@ impl Who {
         if *fresh && !recent {
             return Err(denied(
                 "REAUTHENTICATION_REQUIRED",
-                "the password must have been given in the last 5 minutes; give it to SessionsService.Reauthenticate \
-                 and call again with that access token",
+                "the password must have been given in the last 5 minutes; give it to SessionsService.Reauthenticate, \
+                 or sign in again for ReauthenticateByProvider, and call again with that access token",
             ));
         }
         Ok(())

@@ -2,11 +2,12 @@
 //! since when.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use axum::{Json, Router, http::StatusCode, routing::get};
+use opentelemetry::{KeyValue, metrics::Meter};
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ const START: &str = "start";
 #[derive(Clone)]
 pub struct Health {
     missing: Arc<Mutex<BTreeMap<&'static str, Missing>>>,
+    named: Arc<Mutex<BTreeSet<&'static str>>>,
     notes: Arc<Mutex<BTreeMap<&'static str, String>>>,
     ready: watch::Sender<bool>,
 }
@@ -30,9 +32,9 @@ pub struct Need {
 }
 
 #[derive(Clone, Serialize)]
-struct Missing {
+pub(crate) struct Missing {
     since: String,
-    reason: String,
+    pub(crate) reason: String,
 }
 
 #[derive(Serialize)]
@@ -45,8 +47,12 @@ struct Readiness {
 
 impl Default for Health {
     fn default() -> Self {
-        let health =
-            Self { missing: Arc::default(), notes: Arc::default(), ready: watch::Sender::new(false) };
+        let health = Self {
+            missing: Arc::default(),
+            named: Arc::default(),
+            notes: Arc::default(),
+            ready: watch::Sender::new(false),
+        };
         Need { name: START, health: health.clone() }.down("starting");
         health
     }
@@ -57,6 +63,7 @@ impl Health {
     #[must_use]
     pub fn need(&self, name: &'static str) -> Need {
         let need = Need { name, health: self.clone() };
+        self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
         need.down("not reached yet");
         Need { name: START, health: self.clone() }.up();
         need
@@ -78,6 +85,22 @@ impl Health {
         Router::new().route("/healthz", get(|| std::future::ready("ok\n"))).route("/readyz", get(readiness))
     }
 
+    /// Makes `keymeter_missing{need}`: 1 for each need that is missing, 0 for the others.
+    pub(crate) fn observe(&self, meter: &Meter) {
+        let health = self.clone();
+        meter
+            .u64_observable_gauge("keymeter_missing")
+            .with_description("1 for what the process misses, 0 for what it has of what it needs.")
+            .with_callback(move |gauge| {
+                let missing = health.missing();
+                for need in health.named.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                    let is_missing = missing.contains_key(need).into();
+                    gauge.observe(is_missing, &[KeyValue::new("need", *need)]);
+                }
+            })
+            .build();
+    }
+
     fn readiness(&self) -> (StatusCode, Readiness) {
         let missing = self.missing();
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -85,7 +108,7 @@ impl Health {
         (status, Readiness { ready: missing.is_empty(), missing, notes })
     }
 
-    fn missing(&self) -> BTreeMap<&'static str, Missing> {
+    pub(crate) fn missing(&self) -> BTreeMap<&'static str, Missing> {
         self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

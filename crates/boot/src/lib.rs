@@ -4,13 +4,16 @@
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
+use opentelemetry::KeyValue;
+use telemetry::Telemetry;
 use tokio::{net::TcpListener, signal::unix::SignalKind, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 mod config;
 mod health;
+mod healthcheck;
+mod notify;
 mod retry;
-mod telemetry;
 
 pub use config::config;
 pub use health::{Health, Need};
@@ -22,7 +25,7 @@ pub struct Process {
     health: Health,
     shutdown: CancellationToken,
     health_server: JoinHandle<std::io::Result<()>>,
-    telemetry: telemetry::Telemetry,
+    telemetry: Telemetry,
 }
 
 /// Starts logs, metrics, traces, the health server on `health_addr` and the wait for SIGTERM or SIGINT.
@@ -30,11 +33,13 @@ pub struct Process {
 /// `service` is the name in logs and traces, `keymeter-query`.
 ///
 /// # Errors
-/// If the address is taken or the trace exporter's settings are wrong.
+/// If the address is taken, or a variable `OTEL_*` has a value that cannot be used.
 pub async fn start(service: &'static str, health_addr: SocketAddr) -> anyhow::Result<Process> {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let telemetry = telemetry::Telemetry::start(service)?;
+    let telemetry = Telemetry::start(service)?;
     let health = Health::default();
+    health.observe(&meter());
+    tell_version();
     let shutdown = CancellationToken::new();
     let listener = TcpListener::bind(health_addr)
         .await
@@ -52,8 +57,16 @@ pub async fn start(service: &'static str, health_addr: SocketAddr) -> anyhow::Re
         tracing::info!("asked to stop: draining");
         asked.cancel();
     });
+    tokio::spawn(notify::tell(health.clone(), shutdown.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), health.addr = %health_addr, "started");
     Ok(Process { health, shutdown, health_server, telemetry })
+}
+
+/// `keymeter_build_info{version}`: always 1.
+fn tell_version() {
+    let version = KeyValue::new("version", env!("CARGO_PKG_VERSION"));
+    let info = meter().u64_gauge("keymeter_build_info").with_description("Which version runs.").build();
+    info.record(1, &[version]);
 }
 
 impl Process {

@@ -58,6 +58,8 @@ pub struct RequestEvent {
     pub region: String,
     /// W3C trace id; zeros if the call had none.
     pub trace_id: [u8; 16],
+    /// The edge's span of the call in that trace; zeros unless the call is sampled.
+    pub span_id: [u8; 8],
     /// The edge stopped before the answer ended; latency and bytes are what was known.
     pub interrupted: bool,
 }

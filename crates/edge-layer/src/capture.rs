@@ -15,11 +15,13 @@ use bytes::{Buf as _, Bytes};
 use domain::{Denial, Origin};
 use http_body::{Body, Frame, SizeHint};
 use proto::{event_bytes, nats};
+use trace::Span;
 
 use crate::{
     metrics::Metrics,
     problem::CLIENT_CLOSED_REQUEST,
     quota::Quota,
+    spans,
     spool::{Draft, Ending, Spool, Ticket, Turn},
 };
 
@@ -46,6 +48,8 @@ pub(crate) struct Call {
     event: Mutex<Option<Draft>>,
     answer: OnceLock<Answer>,
     sent: Arc<Counters>,
+    /// Of a sampled call.
+    span: Option<Span>,
 }
 
 #[derive(Debug)]
@@ -70,6 +74,7 @@ impl Call {
         recorder: Arc<Recorder>,
         started: Instant,
         event: &event_bytes::Beginning<'_>,
+        span: Option<Span>,
     ) -> Arc<Self> {
         let shard = if recorder.quota.admits(&event.workspace_id, started) {
             nats::shard_of(&event.key_id, recorder.shards)
@@ -83,7 +88,13 @@ impl Call {
             event: Mutex::new(Some(Draft::new(|out| event_bytes::begin(event, out)))),
             answer: OnceLock::new(),
             sent: Arc::default(),
+            span,
         })
+    }
+
+    /// The span that the call has if it is sampled.
+    pub(crate) const fn span(&self) -> Option<&Span> {
+        self.span.as_ref()
     }
 
     /// What the call was about, as its answer says; to be called before [`Self::answered`].
@@ -139,7 +150,10 @@ impl Drop for Call {
             interrupted: is_cut,
         };
         self.recorder.spool.closed(&answer.ticket, &ending);
-        self.recorder.metrics.answered(answer.status_code, answer.denial);
+        self.recorder.metrics.answered(answer.status_code, answer.denial, self.started.elapsed());
+        if let Some(span) = &self.span {
+            spans::answered(span, answer.status_code, answer.denial);
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use http_body_util::{Either, Full};
 use proto::event_bytes;
 use time::OffsetDateTime;
 use tower::{Layer, Service};
+use trace::Traceparent;
 
 use crate::{
     caller::{self, Peer, X_REQUEST_ID},
@@ -38,6 +39,7 @@ use crate::{
     resource,
     route::{Routes, clean, cut},
     scopes::RequiredScopes,
+    spans,
     template::{Segment, segments},
     verdict::{Asked, Verdict, decide},
 };
@@ -200,7 +202,11 @@ impl Shared {
             None => {
                 self.prepare(&mut request, &entry, &call, arrival.id);
                 let request = request.map(|body| RequestBody::new(body, call.counters()));
-                ask(inner, request, arrival.id).await
+                match call.span() {
+                    None => ask(inner, request, arrival.id).await,
+                    // Boxed, so that the others need no more room for it.
+                    span => Box::pin(trace::within(span, ask(inner, request, arrival.id))).await,
+                }
             }
         };
         if answer.origin == Origin::Upstream
@@ -242,6 +248,7 @@ impl Shared {
         arrival: Arrival,
     ) -> Arc<Call> {
         let headers = request.headers();
+        let parent = Traceparent::of(headers);
         let path = clean(request.uri().path().as_bytes(), domain::event::PATH_BYTES_MAX);
         let method = method(request.method().as_str());
         let (route, resource_id) = self.routes.of(entry.workspace_id, &method, segments, &path, arrival.at);
@@ -262,10 +269,15 @@ impl Shared {
             client_ip: entry.address_storage.keep(client.unwrap_or(Ipv6Addr::UNSPECIFIED)),
             user_agent: &caller::user_agent(headers),
             region: &self.region,
-            trace_id: caller::trace_id(headers),
+            trace_id: parent.map_or([0; 16], |parent| parent.trace_id),
+            span_id: [0; 8],
         };
         checked.iter().for_each(|checked| checked.record(&mut event));
-        Call::begin(self.recorder.clone(), arrival.started, &event)
+        let span = spans::of_call(parent.as_ref(), request, &event);
+        if let Some(own) = span.as_ref().map(|span| Traceparent::from(&span.ids())) {
+            (event.trace_id, event.span_id) = (own.trace_id, own.span_id);
+        }
+        Call::begin(self.recorder.clone(), arrival.started, &event, span)
     }
 
     /// Makes the request what the API shall see.
@@ -274,6 +286,9 @@ impl Shared {
             credential::strip(request.headers_mut());
         }
         caller::strip_broken_trace(request.headers_mut());
+        if let Some(span) = call.span() {
+            trace::inject(&span.ids(), request.headers_mut());
+        }
         request.headers_mut().insert(X_REQUEST_ID, id_value(id));
         let caller = Caller { workspace_id: entry.workspace_id, key_id: entry.key_id, request_id: id };
         request.extensions_mut().insert(caller);

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, Event, jetstream};
+use async_nats::{ConnectError, ConnectErrorKind, Event, jetstream};
 use nats_cluster::Servers;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -36,14 +36,15 @@ impl Link {
             }
             std::future::ready(())
         };
-        let options = ConnectOptions::new()
+        let servers = Servers::parse(addresses)
+            .map_err(|error| ConnectError::with_source(ConnectErrorKind::ServerParse, error))?;
+        let options = servers
+            .options()
             .name(name)
             .retry_on_initial_connect()
             .max_reconnects(None)
             .reconnect_delay_callback(|attempt| backoff(u32::try_from(attempt).unwrap_or(u32::MAX)))
             .event_callback(on_event);
-        let servers = Servers::parse(addresses)
-            .map_err(|error| ConnectError::with_source(ConnectErrorKind::ServerParse, error))?;
         let jetstream = nats_cluster::context(servers.connect(options).await?);
         Ok(Self { jetstream, connection, servers })
     }

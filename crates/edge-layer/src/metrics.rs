@@ -1,14 +1,17 @@
-//! Every metric of the layer. Labels are bounded: outcomes, denials and reasons, some workspaces, never a key or a path.
+//! Every metric of the layer. Labels are bounded: outcomes, denials and reasons, never a workspace, a key or a path.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use domain::{Denial, Outcome};
 use opentelemetry::{
     KeyValue, global,
-    metrics::{Counter, Meter},
+    metrics::{Counter, Histogram, Meter},
 };
 
 use crate::{
@@ -20,10 +23,16 @@ use crate::{
     verdict::Feed,
 };
 
+/// Upper bounds of the buckets of how long calls take, in seconds.
+const DURATION_BOUNDS_S: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
 /// The instruments that calls touch; the others are observed when they are asked for.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     requests: Arc<Requests>,
+    /// From the first byte of a call to the last of its answer, the API's time included.
+    duration: Histogram<f64>,
     /// Refused calls that are on nobody's record, by reason.
     unattributed: Counter<u64>,
 }
@@ -43,6 +52,12 @@ impl Metrics {
         observe_quota(&meter, Arc::downgrade(quota));
         Self {
             requests: observe_requests(&meter),
+            duration: meter
+                .f64_histogram("keymeter_edge_request_duration")
+                .with_unit("s")
+                .with_description("From the first byte of a call with a known key to the last of its answer.")
+                .with_boundaries(DURATION_BOUNDS_S.to_vec())
+                .build(),
             unattributed: meter
                 .u64_counter("keymeter_edge_unattributed_requests")
                 .with_description(
@@ -53,8 +68,9 @@ impl Metrics {
     }
 
     /// A call is on record.
-    pub(crate) fn answered(&self, status_code: u16, denial: Option<Denial>) {
+    pub(crate) fn answered(&self, status_code: u16, denial: Option<Denial>, took: Duration) {
         self.requests.0[Requests::place(Outcome::of(status_code), denial)].fetch_add(1, Relaxed);
+        self.duration.record(took.as_secs_f64(), &[]);
     }
 
     /// A call was refused that belongs to nobody.
@@ -104,11 +120,12 @@ fn observe_requests(meter: &Meter) -> Arc<Requests> {
 fn observe_quota(meter: &Meter, quota: Weak<Quota>) {
     meter
         .u64_observable_counter("keymeter_edge_beyond_quota")
-        .with_description("Calls beyond the quota of their workspace, which are counted later.")
+        .with_description(
+            "Calls beyond the quota of their workspace, which are counted later; the log names the workspace.",
+        )
         .with_callback(move |counter| {
-            for (workspace_id, calls) in quota.upgrade().iter().flat_map(|quota| quota.beyond()) {
-                let named = workspace_id.map_or_else(|| "others".to_owned(), |id| id.to_string());
-                counter.observe(calls, &[KeyValue::new("workspace_id", named)]);
+            if let Some(quota) = quota.upgrade() {
+                counter.observe(quota.beyond(), &[]);
             }
         })
         .build();
@@ -118,8 +135,13 @@ fn observe_quota(meter: &Meter, quota: Weak<Quota>) {
 type Figure = (&'static str, &'static str, fn(&Spool) -> u64);
 
 fn observe_spool(meter: &Meter, spool: &Weak<Spool>) {
-    let figures: [Figure; 3] = [
+    let figures: [Figure; 4] = [
         ("keymeter_edge_spool_bytes", "Bytes of the spool on the disk.", |spool| spool.stats().bytes),
+        (
+            "keymeter_edge_spool_bytes_max",
+            "Bytes of the spool above which the oldest events are lost.",
+            Spool::bytes_max,
+        ),
         ("keymeter_edge_spool_segments", "Segments of the spool.", |spool| spool.stats().segments),
         ("keymeter_edge_spool_failing", "1 while the spool cannot be written.", |spool| {
             u64::from(spool.stats().failing.is_some())

@@ -3,12 +3,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use async_nats::jetstream;
+use async_nats::{HeaderMap, jetstream};
 use futures_util::{StreamExt as _, stream};
 use proto::{event_bytes, events as pb, nats};
+use trace::{Span, TRACEPARENT, Traceparent};
 
 use crate::{
     link::backoff,
+    spans,
     spool::{Item, Reader, Spool, record::StreamId},
 };
 
@@ -68,9 +70,13 @@ async fn send(
     let edge_id = spool.edge_id().to_string();
     let sent = stream::iter(batches(&edge_id, items))
         .map(|(stream, batch)| async move {
-            let subject = nats::request_events_subject(stream.shard);
-            let payload = event_bytes::encode_batch(&batch.head, &batch.events).into();
-            jetstream.publish(subject, payload).await?.await?;
+            let span = spans::of_batch(stream.shard, &batch.events);
+            let sent = publish(jetstream, stream.shard, &batch, span.as_ref());
+            let sent = trace::within(span.as_ref(), sent).await;
+            if let (Err(_), Some(span)) = (&sent, span) {
+                span.failed("not_stored");
+            }
+            sent?;
             for (first, last) in batch.numbers() {
                 spool.publish(stream, first, last);
             }
@@ -79,6 +85,27 @@ async fn send(
         .buffer_unordered(IN_FLIGHT_MAX)
         .collect::<Vec<_>>();
     sent.await.into_iter().collect()
+}
+
+/// Returns once the stream has the batch.
+async fn publish(
+    jetstream: &jetstream::Context,
+    shard: u16,
+    batch: &Batch,
+    span: Option<&Span>,
+) -> Result<(), async_nats::Error> {
+    let subject = nats::request_events_subject(shard);
+    let payload = event_bytes::encode_batch(&batch.head, &batch.events).into();
+    let stored = match span {
+        None => jetstream.publish(subject, payload).await?,
+        Some(span) => {
+            let mut headers = HeaderMap::new();
+            headers.insert(TRACEPARENT.as_str(), Traceparent::from(&span.ids()).to_string());
+            jetstream.publish_with_headers(subject, headers, payload).await?
+        }
+    };
+    stored.await?;
+    Ok(())
 }
 
 /// A batch on its way.

@@ -2,11 +2,7 @@
 //! of its own, so that one loud workspace keeps nobody else waiting. Nothing is refused or lost by it.
 
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::Instant,
 };
 
@@ -14,9 +10,9 @@ use domain::WorkspaceId;
 
 /// Calls a second of a workspace that most edges have as its quota.
 pub const CALLS_PER_S: u32 = 10_000;
-/// Places for workspaces. Two that share one share a quota and a name, which costs them no more than some delay.
+/// Places for workspaces. Two that share one share a quota, which costs them no more than some delay.
 const PLACES: usize = 1 << 14;
-/// Most workspaces whose calls beyond are counted by name.
+/// Most workspaces that the log names.
 const NAMED_MAX: usize = 1000;
 
 /// The calls of each workspace in this second.
@@ -25,8 +21,8 @@ pub struct Quota {
     per_second: u32,
     began: Instant,
     places: Box<[Place]>,
-    /// Whose places are known, of those with calls beyond.
-    named: Mutex<BTreeMap<usize, WorkspaceId>>,
+    /// How many places the log has named a workspace of.
+    named: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +38,7 @@ impl Quota {
     #[must_use]
     pub fn new(per_second: u32) -> Self {
         let places = std::iter::repeat_with(Place::default).take(PLACES).collect();
-        Self { per_second, began: Instant::now(), places, named: Mutex::default() }
+        Self { per_second, began: Instant::now(), places, named: AtomicUsize::default() }
     }
 
     /// Counts a call, and says whether it is within the quota of its workspace.
@@ -60,31 +56,21 @@ impl Quota {
         };
         let is_within = calls < u64::from(self.per_second);
         if !is_within && place.beyond.fetch_add(1, Relaxed) == 0 {
-            self.name(number, *workspace_id);
+            self.name(workspace_id);
         }
         is_within
     }
 
-    fn name(&self, number: usize, workspace_id: WorkspaceId) {
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        if named.len() < NAMED_MAX {
-            named.insert(number, workspace_id);
+    fn name(&self, workspace_id: &WorkspaceId) {
+        if self.named.fetch_add(1, Relaxed) < NAMED_MAX {
             let per_second = self.per_second;
             tracing::warn!(workspace.id = %workspace_id, per_second, "calls beyond the quota of a workspace are counted later");
         }
     }
 
-    /// The calls that were beyond, by workspace; `None` for those that are one too many to be named.
-    pub(crate) fn beyond(&self) -> BTreeMap<Option<WorkspaceId>, u64> {
-        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut beyond = BTreeMap::new();
-        for (number, place) in self.places.iter().enumerate() {
-            let calls = place.beyond.load(Relaxed);
-            if calls > 0 {
-                *beyond.entry(named.get(&number).copied()).or_default() += calls;
-            }
-        }
-        beyond
+    /// The calls that were beyond, of all workspaces.
+    pub(crate) fn beyond(&self) -> u64 {
+        self.places.iter().map(|place| place.beyond.load(Relaxed)).sum()
     }
 }
 
@@ -105,19 +91,6 @@ mod tests {
         assert_eq!(admitted(&other, at, 2), 2);
         assert_eq!(admitted(&loud, at + Duration::from_millis(700), 10), 0);
         assert_eq!(admitted(&loud, at + Duration::from_millis(800), 10), 3);
-        assert_eq!(quota.beyond(), BTreeMap::from([(Some(loud), 24)]));
-    }
-
-    #[test]
-    fn names_have_a_limit_and_calls_none() {
-        let quota = Quota::new(0);
-        let at = quota.began;
-        let workspaces = NAMED_MAX + 500;
-        for _ in 0..workspaces {
-            assert!(!quota.admits(&WorkspaceId::generate(), at));
-        }
-        let beyond = quota.beyond();
-        assert_eq!(beyond.len(), NAMED_MAX + 1);
-        assert_eq!(beyond.values().sum::<u64>(), workspaces as u64);
+        assert_eq!(quota.beyond(), 24);
     }
 }

@@ -19,6 +19,7 @@ use tonic::{
     metadata::{AsciiMetadataValue, errors::InvalidMetadataValue},
     transport::{Channel, ClientTlsConfig, Endpoint},
 };
+use trace::{Span, SpanBuilder, rpc};
 
 use crate::{
     chain::{Broken, Chain, changes},
@@ -124,8 +125,10 @@ impl Watcher {
     /// Watches over one connection; ends well if a new log is due.
     async fn watch(&self) -> Result<(), WatchError> {
         let client = self.connect().await?;
+        // Of the stream alone: what is acknowledged each second would hide everything else.
+        let span = Span::begin(None, || SpanBuilder::from_name("follow the key feed"));
         tokio::select! {
-            ended = self.follow(client.clone()) => ended,
+            ended = trace::within(span.as_ref(), self.follow(client.clone())) => ended,
             never = self.acknowledge(client) => match never {},
         }
     }
@@ -145,7 +148,7 @@ impl Watcher {
             endpoint = endpoint.tls_config(tls).map_err(WatchError::Connect)?;
         }
         let channel = endpoint.connect().await.map_err(WatchError::Connect)?;
-        Ok(Authorized { client: KeysServiceClient::new(channel), token })
+        Ok(Authorized { client: KeysServiceClient::new(rpc::Client(channel)), token })
     }
 
     async fn follow(&self, mut client: Authorized) -> Result<(), WatchError> {
@@ -260,7 +263,7 @@ impl Watcher {
 /// A client with what it shows.
 #[derive(Clone)]
 struct Authorized {
-    client: KeysServiceClient<Channel>,
+    client: KeysServiceClient<rpc::Client<Channel>>,
     token: Token,
 }
 

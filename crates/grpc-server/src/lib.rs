@@ -13,8 +13,16 @@ use tonic_health::server::HealthReporter;
 use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::Level;
 
-use access::{GateLayer, Verifier};
+use access::{
+    GateLayer, Verifier,
+    table::{Who, who},
+};
 use boot::Health;
+use trace::rpc::{Named, ServerLayer};
+
+mod measure;
+
+use measure::MeasureLayer;
 
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long running calls may still take after the signal.
@@ -43,6 +51,8 @@ pub async fn serve(
     // Else the small frames at the end of an answer wait 40 ms for the client's delayed acknowledgement.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
+        .layer(MeasureLayer::new())
+        .layer(ServerLayer::new(name_of))
         .layer(TraceLayer::new_for_grpc().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
         .layer(GateLayer::new(verifier))
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -59,6 +69,17 @@ pub async fn serve(
     };
     reporting.abort();
     served
+}
+
+/// The RPCs that are listed. What edges call are heartbeats and streams without an end; `grpc.…` looks at the server.
+fn name_of(path: &str) -> Option<Named<'_>> {
+    let name = path.trim_start_matches('/');
+    match who(path) {
+        Err(_) => None,
+        Ok(Who::Edges) => Some(Named::WithCaller(name)),
+        Ok(_) if name.starts_with("grpc.") => Some(Named::WithCaller(name)),
+        Ok(_) => Some(Named::Always(name)),
+    }
 }
 
 async fn report(reporter: HealthReporter, health: Health, service_names: &'static [&'static str]) {

@@ -26,7 +26,10 @@ const SILENT_AFTER: Duration = Duration::from_secs(2);
 
 /// The servers of one cluster. Prints without passwords.
 #[derive(Clone)]
-pub struct Servers(Vec<ServerAddr>);
+pub struct Servers {
+    addresses: Vec<ServerAddr>,
+    credentials: Option<(String, String)>,
+}
 
 impl Servers {
     /// Reads addresses with commas between them, such as `nats://a:4222,nats://b:4222`.
@@ -42,21 +45,31 @@ impl Servers {
             let parsed = address.trim().parse().ok().filter(|server: &ServerAddr| !server.host().is_empty());
             parsed.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, what))
         };
-        addresses.split(',').zip(1..).map(parse).collect::<io::Result<_>>().map(Self)
+        let credentials = proto::nats::credentials(addresses);
+        let addresses = addresses.split(',').zip(1..).map(parse).collect::<io::Result<_>>()?;
+        Ok(Self { addresses, credentials })
     }
 
-    /// Connects to one of them by `options`, and to another whenever that one is gone.
+    /// Options that sign in as the addresses say.
+    #[must_use]
+    pub fn options(&self) -> ConnectOptions {
+        self.credentials.clone().map_or_else(ConnectOptions::new, |(user, password)| {
+            ConnectOptions::with_user_and_password(user, password)
+        })
+    }
+
+    /// Connects to one of them by `options` (see [`Self::options`]), and to another whenever that one is gone.
     ///
     /// # Errors
     /// As [`ConnectOptions::connect`].
     pub async fn connect(&self, options: ConnectOptions) -> Result<Client, async_nats::ConnectError> {
-        options.ping_interval(PING_INTERVAL).connect(self.0.as_slice()).await
+        options.ping_interval(PING_INTERVAL).connect(self.addresses.as_slice()).await
     }
 
     /// For as long as it is polled, leaves a server whose JetStream answers nothing for another one: a server that was
     /// cut off from the others keeps its clients, and can do nothing for them.
     pub async fn leave_deaf(&self, context: &Context) -> Infallible {
-        if self.0.len() < 2 {
+        if self.addresses.len() < 2 {
             return std::future::pending().await;
         }
         let client = context.client();
@@ -119,7 +132,7 @@ impl fmt::Debug for Servers {
 
 impl fmt::Display for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, server) in self.0.iter().enumerate() {
+        for (number, server) in self.addresses.iter().enumerate() {
             let comma = if number > 0 { ", " } else { "" };
             write!(f, "{comma}{}://{}:{}", server.scheme(), server.host(), server.port())?;
         }

@@ -4,15 +4,13 @@
 
 use std::time::Duration;
 
-use async_nats::{
-    ConnectOptions,
-    jetstream::{Context, ContextBuilder, kv, stream::Info},
-};
+use async_nats::jetstream::{Context, ContextBuilder, kv, stream::Info};
 use nats_cluster::{Servers, context, is_led, newest, spread, value};
 use parts::{NatsCluster, eventually};
 
 async fn connect(addresses: &str) -> Context {
-    context(Servers::parse(addresses).unwrap().connect(ConnectOptions::new()).await.unwrap())
+    let servers = Servers::parse(addresses).unwrap();
+    context(servers.connect(servers.options()).await.unwrap())
 }
 
 /// A bucket on so many servers, and its one value.
@@ -77,7 +75,7 @@ async fn a_leader_that_is_cut_off_is_not_believed_and_left() {
     // A client of this server that may go to another one.
     let servers = Servers::parse(&cluster.url()).unwrap();
     let client = eventually("a client of this server", async || {
-        let client = servers.connect(ConnectOptions::new()).await.ok()?;
+        let client = servers.connect(servers.options()).await.ok()?;
         (client.server_info().server_name == cluster.name_of(leader)).then_some(client)
     })
     .await;

@@ -110,6 +110,7 @@ fn event(
         user_agent: caller.user_agent.to_owned(),
         region: String::new(),
         trace_id: [0; 16],
+        span_id: [0; 8],
         interrupted: false,
     }
 }

@@ -14,7 +14,7 @@ use domain::Environment;
 use edge_layer::{ForwardedHeader, KeysAccess, Network, RequiredScopes, RouteTemplates, WhenFeedLost};
 use http::{HeaderName, Uri};
 
-use crate::Settings;
+use crate::{Settings, durable};
 
 mod proxy;
 
@@ -49,6 +49,10 @@ pub struct Config {
     /// Folder for events on their way; it must outlive the process and belong to this edge alone.
     #[arg(long, env = "KEYMETER_EDGE_SPOOL_DIR")]
     pub spool_dir: PathBuf,
+    /// Whether that folder may be on a file system that ends with the machine or the container: what is not yet in
+    /// ClickHouse then is lost.
+    #[arg(long, env = "KEYMETER_EDGE_SPOOL_EPHEMERAL", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub spool_ephemeral: bool,
     /// Most bytes in that folder; above it the oldest events are lost, by number.
     #[arg(long, env = "KEYMETER_EDGE_SPOOL_BYTES_MAX", default_value_t = 4 * 1024 * 1024 * 1024)]
     pub spool_bytes_max: u64,
@@ -129,6 +133,9 @@ impl Config {
             "KEYMETER_EDGE_REGION has {} bytes, at most {REGION_BYTES_MAX} are allowed",
             self.region.len()
         );
+        if !self.spool_ephemeral {
+            durable::check(&self.spool_dir)?;
+        }
         let edge = edge_layer::Settings {
             nats_url: self.nats_url.clone(),
             spool_dir: self.spool_dir.clone(),
@@ -200,7 +207,7 @@ mod tests {
     use super::*;
 
     const KEYS: &str = "k1 O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik=\n";
-    const LEAST: [&str; 7] = [
+    const LEAST: [&str; 8] = [
         "edge",
         "--upstream-url",
         "http://127.0.0.1:3000",
@@ -208,6 +215,8 @@ mod tests {
         "spool",
         "--feed-keys-file",
         "feed-keys of nobody",
+        // Wherever the tests run.
+        "--spool-ephemeral",
     ];
 
     fn file(text: &str) -> tempfile::NamedTempFile {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 mod client;
 mod clock;
 pub mod config;
+mod durable;
 mod exchange;
 mod gateway;
 mod gather;

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Instant};
 
 use bytes::Bytes;
 use time::OffsetDateTime;
+use trace::Traceparent;
 
 use crate::{
     activity::Activity,
@@ -16,6 +17,7 @@ use crate::{
     pace::Pace,
     record::Closed,
     rows::{Caller, Number, Rows},
+    spans::Sources,
     time_rule,
 };
 
@@ -37,6 +39,8 @@ pub struct Message {
     pub sequence: u64,
     /// When the broker took it.
     pub published_at: OffsetDateTime,
+    /// The edge's span of sending it, if it said one.
+    pub sent_in: Option<Traceparent>,
     /// Its bytes.
     pub payload: Bytes,
 }
@@ -99,6 +103,8 @@ pub struct Batch {
     pub gaps: Vec<Gap>,
     /// Messages in it.
     pub messages: usize,
+    /// The spans that it comes from.
+    pub sources: Sources,
     letter_bytes: usize,
     first_at: Option<Instant>,
 }
@@ -162,11 +168,12 @@ impl Buffer {
         self.batch.last_sequence = message.sequence;
         self.batch.published_at = Some(message.published_at);
         self.batch.messages += 1;
+        self.batch.sources.sent_in(message.sent_in);
         match decode::decode(message.payload.clone(), self.shard) {
             Ok(decoded) => self.take(&message, decoded),
             Err(reason) => {
                 self.batch.fates.dead_lettered += 1;
-                let Message { sequence, published_at, payload } = message;
+                let Message { sequence, published_at, payload, .. } = message;
                 self.batch.letter_bytes += payload.len();
                 let letter = DeadLetter { sequence, event: None, reason, published_at, payload };
                 self.batch.dead_letters.push(letter);
@@ -269,7 +276,7 @@ impl Buffer {
     }
 
     fn take_event(&mut self, event: &Event<'_>, broker_ns: i64, number: Number<'_>, is_closed: bool) {
-        let Batch { rows, activity, fates, gaps, .. } = &mut self.batch;
+        let Batch { rows, activity, fates, gaps, sources, .. } = &mut self.batch;
         let (occurred_at_ns, clock_skewed) = time_rule::bucketed(event.occurred_at_ns, broker_ns);
         let event = Event { occurred_at_ns, ..*event };
         if self.erased.covers(event.workspace_id, occurred_at_ns) {
@@ -286,6 +293,7 @@ impl Buffer {
         activity.note(caller_number, caller, &event);
         if !is_closed {
             fates.rows += 1;
+            sources.call(&event);
             fates.clock_skewed += u64::from(clock_skewed);
             fates.with_unknown_fields += u64::from(!event.unknown_fields.is_empty());
             rows.push(caller_number, &event, clock_skewed, number);
@@ -307,7 +315,8 @@ mod tests {
     };
 
     fn message(sequence: u64, batch: &pb::RequestEventBatch) -> Message {
-        Message { sequence, published_at: OffsetDateTime::now_utc(), payload: batch.encode_to_vec().into() }
+        let payload = batch.encode_to_vec().into();
+        Message { sequence, published_at: OffsetDateTime::now_utc(), sent_in: None, payload }
     }
 
     fn sequences(batch: &Batch) -> Vec<u64> {

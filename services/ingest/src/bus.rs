@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use async_nats::{
-    Client, ConnectOptions, Event,
+    Client, Event,
     connection::State,
     jetstream::{
         self, Context, ErrorCode,
@@ -25,6 +25,7 @@ use tokio::{
     sync::{OnceCell, watch},
     task::JoinSet,
 };
+use trace::{TRACEPARENT, Traceparent};
 
 use crate::{
     activity::Activity,
@@ -89,13 +90,13 @@ impl Bus {
         replicas: usize,
     ) -> anyhow::Result<Result<Self, Refusal>> {
         let (connected, connections) = watch::channel(0_u64);
-        let options = ConnectOptions::new().name("keymeter-ingest").event_callback(move |event| {
+        let servers = Servers::parse(addresses)?;
+        let options = servers.options().name("keymeter-ingest").event_callback(move |event| {
             if event == Event::Connected {
                 connected.send_modify(|count| *count += 1);
             }
             std::future::ready(())
         });
-        let servers = Servers::parse(addresses)?;
         let client = servers.connect(options).await?;
         if let Err(refusal) = schema::check_version("NATS", &client.server_info().version, schema::NATS_MIN) {
             return Ok(Err(refusal));
@@ -410,7 +411,9 @@ impl Reader {
         }
         self.delivered += 1;
         let (sequence, published_at) = (info.stream_sequence, info.published);
-        Ok(Message { sequence, published_at, payload: message.payload.clone() })
+        let sent_in = message.headers.as_ref().and_then(|headers| headers.get(TRACEPARENT.as_str()));
+        let sent_in = sent_in.and_then(|value| Traceparent::parse(value.as_str().as_bytes()));
+        Ok(Message { sequence, published_at, sent_in, payload: message.payload.clone() })
     }
 }
 

@@ -12,7 +12,13 @@ use crate::command::Command;
 #[command(version)]
 pub struct Config {
     /// NATS with JetStream, 2.11 or newer: a server, or several of one cluster with commas between them.
-    #[arg(long, global = true, env = "KEYMETER_INGEST_NATS_URL", default_value = "nats://127.0.0.1:4222")]
+    #[arg(
+        long,
+        global = true,
+        env = "KEYMETER_INGEST_NATS_URL",
+        default_value = "nats://127.0.0.1:4222",
+        hide_env_values = true
+    )]
     pub nats_url: String,
 
     /// How many servers of NATS hold each of ingest's streams and buckets: 1, 3 or 5. Those that are there are changed

@@ -61,6 +61,8 @@ pub struct Event<'a> {
     pub region: &'a str,
     /// Trace id, zeros if there was none.
     pub trace_id: [u8; 16],
+    /// The edge's span of the call, zeros unless the call is sampled.
+    pub span_id: [u8; 8],
     /// The edge stopped before the answer ended.
     pub interrupted: bool,
     /// The bytes of the fields that this version does not know, for one that does.
@@ -93,6 +95,7 @@ impl<'a> From<&'a RequestEvent> for Event<'a> {
             user_agent: &event.user_agent,
             region: &event.region,
             trace_id: event.trace_id,
+            span_id: event.span_id,
             interrupted: event.interrupted,
             unknown_fields: &[],
         }
@@ -143,7 +146,7 @@ fn unknown_fields(bytes: &[u8]) -> Vec<u8> {
 /// The event but for its unknown fields, and whether it has any. `None` is no verdict: only what is accepted is certain.
 fn read_fast(bytes: &[u8]) -> Option<(Event<'_>, bool)> {
     let [mut workspace_id, mut key_id, mut secret_id, mut request_id, mut client_ip] = [&[][..]; 5];
-    let mut trace_id: &[u8] = &[];
+    let [mut trace_id, mut span_id] = [&[][..]; 2];
     let mut occurred_at_ns = None;
     let [mut client_request_id, mut method, mut route, mut path, mut resource_id] = [&[][..]; 5];
     let [mut limit_name, mut user_agent, mut region] = [&[][..]; 3];
@@ -181,6 +184,7 @@ fn read_fast(bytes: &[u8]) -> Option<(Event<'_>, bool)> {
             key if key == of(22, VARINT) => interrupted = wire.varint()?,
             key if key == of(23, VARINT) => limit_window_s = wire.varint()?,
             key if key == of(24, VARINT) => limit_remaining = wire.varint()?,
+            key if key == of(25, TEXT) => span_id = wire.text()?,
             key if is_unknown(key) => {
                 has_unknown_fields = true;
                 wire.skip(key)?;
@@ -212,6 +216,7 @@ fn read_fast(bytes: &[u8]) -> Option<(Event<'_>, bool)> {
         user_agent: checked(user_agent, 256)?,
         region: checked(region, 64)?,
         trace_id: if trace_id.is_empty() { [0; 16] } else { trace_id.try_into().ok()? },
+        span_id: if span_id.is_empty() { [0; 8] } else { span_id.try_into().ok()? },
         interrupted: interrupted != 0,
         unknown_fields: &[],
     };
@@ -222,7 +227,7 @@ fn read_fast(bytes: &[u8]) -> Option<(Event<'_>, bool)> {
 const U32: [(u64, &str); 3] = [(11, "status_code"), (15, "latency_us"), (23, "limit_window_s")];
 const I32: [(u64, &str); 2] = [(12, "origin"), (13, "denial")];
 /// The last field of the contract.
-const FIELD_MAX: u64 = 24;
+const FIELD_MAX: u64 = 25;
 const VARINT: u64 = 0;
 const FIXED_64: u64 = 1;
 /// Bytes with their length before them.

@@ -4,10 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use trace::SpanContext;
 
 use crate::{
     native::{Block, Common},
     rows::Rows,
+    spans,
     store::{Store, StoreError},
 };
 
@@ -29,6 +31,8 @@ struct Part {
     block: Block,
     common: Common,
     id: String,
+    /// The span of what it is a part of, if that is sampled.
+    asked_in: Option<SpanContext>,
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
@@ -51,7 +55,8 @@ impl Inserts {
         let gone = || StoreError::Unknown("nobody inserts any more".to_owned());
         // Sorted here, while an insert before may be on its way.
         let block = Block::new(rows, common);
-        self.0.send(Part { block, common, id, done }).await.map_err(|_| gone())?;
+        let asked_in = trace::current().filter(SpanContext::is_sampled);
+        self.0.send(Part { block, common, id, asked_in, done }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
@@ -83,10 +88,12 @@ async fn run(store: Store, mut waiting: mpsc::Receiver<Part>) {
 async fn send(store: &Store, parts: Vec<Part>) {
     let id = parts.iter().map(|part| &*part.id).collect::<Vec<_>>().join("+");
     // The rows go with the blocks, so that their memory is the worker's alone again when it is answered.
+    let rows = parts.iter().map(|part| part.block.len()).sum();
+    let span = spans::of_insert(parts.iter().filter_map(|part| part.asked_in.clone()), rows);
     let (blocks, asking): (Vec<_>, Vec<_>) =
         parts.into_iter().map(|Part { block, common, done, .. }| (block, (common, done))).unzip();
     let inserted =
-        if blocks.is_empty() { Ok(()) } else { store.insert(blocks.into_iter().flatten(), &id).await };
+        if blocks.is_empty() { Ok(()) } else { store.insert(blocks.into_iter().flatten(), &id, span).await };
     let is_one = asking.len() == 1;
     for (common, done) in asking {
         let answer = match &inserted {

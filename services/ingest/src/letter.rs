@@ -175,7 +175,7 @@ fn time_of(at: &[u8]) -> Option<OffsetDateTime> {
 }
 
 /// The fields of `RequestEvent` from number 1 on.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 25] = [
     "workspace_id",
     "key_id",
     "secret_id",
@@ -200,6 +200,7 @@ const NAMES: [&str; 24] = [
     "interrupted",
     "limit_window_s",
     "limit_remaining",
+    "span_id",
 ];
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ pub mod retentions;
 pub mod rows;
 pub mod schema;
 pub mod shard;
+pub mod spans;
 pub mod store;
 pub mod stream_keep;
 pub mod takeover;

@@ -45,6 +45,10 @@ pub struct Metrics {
     owned: Gauge<u64>,
     /// `keymeter_ingest_stream_bytes`: size of the shard's stream.
     stream_bytes: Gauge<u64>,
+    /// `keymeter_ingest_stream_bytes_max`: the size above which it takes no message.
+    stream_bytes_max: Gauge<u64>,
+    /// `keymeter_ingest_lag_messages`: messages of the shard's stream that are not in ClickHouse yet.
+    lag_messages: Gauge<u64>,
     /// `keymeter_ingest_complete_up_to_seconds`: the shard's watermark since 1970.
     complete_up_to: Gauge<f64>,
 }
@@ -72,7 +76,9 @@ impl Metrics {
             audit_repairs: meter.u64_counter("keymeter_ingest_audit_repairs").build(),
             letters_erased: meter.u64_counter("keymeter_ingest_dead_letters_erased").build(),
             owned: meter.u64_gauge("keymeter_ingest_owned").build(),
-            stream_bytes: meter.u64_gauge("keymeter_ingest_stream").with_unit("By").build(),
+            stream_bytes: meter.u64_gauge("keymeter_ingest_stream_bytes").build(),
+            stream_bytes_max: meter.u64_gauge("keymeter_ingest_stream_bytes_max").build(),
+            lag_messages: meter.u64_gauge("keymeter_ingest_lag_messages").build(),
             complete_up_to: meter.f64_gauge("keymeter_ingest_complete_up_to").with_unit("s").build(),
         }
     }
@@ -148,9 +154,11 @@ impl Metrics {
         self.owned.record(is_owned.into(), &[label(shard)]);
     }
 
-    /// The stream's size.
-    pub fn stream_bytes(&self, shard: u16, bytes: u64) {
+    /// The stream's size, the most that it may have, and how many of its messages wait.
+    pub fn stream(&self, shard: u16, bytes: u64, bytes_max: u64, lag_messages: u64) {
         self.stream_bytes.record(bytes, &[label(shard)]);
+        self.stream_bytes_max.record(bytes_max, &[label(shard)]);
+        self.lag_messages.record(lag_messages, &[label(shard)]);
     }
 
     /// The watermark moved.

@@ -1,5 +1,6 @@
-//! `ingest rebuild`: fills an empty ClickHouse with what the streams still hold of the events that were taken. Changes
-//! neither what is taken nor what edges were told, so an ingest that starts afterwards goes on where it was.
+//! `ingest rebuild`: fills a ClickHouse, empty or restored from a copy, with what the streams still hold of the events
+//! that were taken. Changes neither what is taken nor what edges were told, so an ingest that starts afterwards goes on
+//! where it was.
 
 use std::{
     io::{self, Write as _},
@@ -31,7 +32,14 @@ pub struct Asked {
     /// Leave out what NATS took before this time, such as 2026-11-22T00:00:00Z
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub from: OffsetDateTime,
+
+    /// Into a ClickHouse that was restored from a copy: write only what has no row there. --from must be before the copy
+    #[arg(long)]
+    pub add: bool,
 }
+
+/// How much earlier than NATS took its event a row may seem to have been written, by a clock that is behind.
+const CLOCKS_APART: time::Duration = time::Duration::HOUR;
 
 fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
     OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "must look like 2026-11-22T00:00:00Z".to_owned())
@@ -47,16 +55,16 @@ struct Source {
 /// Does it.
 ///
 /// # Errors
-/// A server is away; ClickHouse is not empty; another ingest runs.
+/// A server is away; ClickHouse is not empty, which it need not be to add; another ingest runs.
 pub async fn run(config: &Config, asked: Asked) -> anyhow::Result<()> {
     let services = command::connect(config).await?;
     let Servers { bus, store, .. } = &services.world;
     let rows = store.rows().await?;
     ensure!(
-        rows == 0,
+        rows == 0 || asked.add,
         "ClickHouse is not empty: it has {rows} rows and totals in the database keymeter. What is there would be \
-         counted twice, so nothing was done. Stop ingest, `drop database keymeter sync`, and try again; or name \
-         another ClickHouse with --clickhouse-url"
+         counted twice, so nothing was done. If it was restored from a copy, say --add. Else stop ingest, \
+         `drop database keymeter sync`, and try again; or name another ClickHouse with --clickhouse-url"
     );
     let erased = services.erasures.borrow().erased.clone();
 
@@ -70,9 +78,13 @@ pub async fn run(config: &Config, asked: Asked) -> anyhow::Result<()> {
     let (mut progress, mut rows) = (Progress::new("messages", total), 0);
     for source in sources {
         let shard = source.shard;
-        rows += fill(source, &services, &erased, &mut progress)
-            .await
-            .with_context(|| format!("shard {shard}; `drop database keymeter sync` before you try again"))?;
+        rows += fill(source, asked, &services, &erased, &mut progress).await.with_context(|| {
+            if asked.add {
+                format!("shard {shard}; try again")
+            } else {
+                format!("shard {shard}; `drop database keymeter sync` before you try again")
+            }
+        })?;
     }
     writeln!(io::stdout(), "wrote {rows} rows from {total} messages; start ingest, it goes on from there")?;
     Ok(())
@@ -81,6 +93,7 @@ pub async fn run(config: &Config, asked: Asked) -> anyhow::Result<()> {
 /// Writes the rows of one shard, and says how many there were.
 async fn fill(
     source: Source,
+    asked: Asked,
     services: &Services<Servers>,
     erased: &Erased,
     progress: &mut Progress,
@@ -88,7 +101,9 @@ async fn fill(
     let Source { shard, mut reader, messages } = source;
     // With the epoch, so that an ingest that runs all the same loses the shard, or takes it and ends this.
     let mut lease = takeover::take(shard, "rebuild", services).await?;
-    let mut buffer = Buffer::new(shard, Closed::default(), services.rows_max);
+    let present =
+        if asked.add { find(&mut lease, services, shard, asked.from).await? } else { Closed::default() };
+    let mut buffer = Buffer::new(shard, present, services.rows_max);
     buffer.obey(erased.clone());
     let (mut rows, mut inserts) = (0, 0);
     for number in 1..=messages {
@@ -103,6 +118,21 @@ async fn fill(
     let record = Record { owner: String::new(), ..lease.record().clone() };
     lease.write(record).await?;
     Ok(rows)
+}
+
+/// What has a row already of the events that NATS took since a time.
+async fn find(
+    lease: &mut Lease<Servers>,
+    services: &Services<Servers>,
+    shard: u16,
+    from: OffsetDateTime,
+) -> anyhow::Result<Closed> {
+    let after_ms = i64::try_from((from - CLOCKS_APART).unix_timestamp_nanos() / 1_000_000)?;
+    let mut present = Closed::default();
+    for run in lease.hold(services.world.found_after(shard, after_ms)).await?? {
+        present.insert_found(&run.edge_id, run.boot_epoch, (run.first, run.last));
+    }
+    Ok(present)
 }
 
 /// Writes what was taken before, and nothing else: the rest is for ingest to read again.

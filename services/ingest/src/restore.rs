@@ -130,7 +130,7 @@ fn push(buffer: &mut Buffer, message: &Published, shard: u16, now: Instant) -> O
         }
         let before = buffer.fates();
         let payload = letter::alone(&message.payload, index, seq);
-        buffer.push(Message { sequence: 0, published_at: message.at, payload }, now);
+        buffer.push(Message { sequence: 0, published_at: message.at, sent_in: None, payload }, now);
         let after = buffer.fates();
         outcome.counted += after.rows - before.rows;
         outcome.known += after.duplicate - before.duplicate;

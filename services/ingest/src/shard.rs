@@ -369,12 +369,13 @@ impl<'a, W: World> Worker<'a, W> {
     async fn purge(&mut self) -> Result<(), Trouble> {
         let Services { world, metrics, stream_bytes_max, .. } = self.services;
         let stream = world.stream_state(self.shard).await?;
-        metrics.stream_bytes(self.shard, stream.bytes);
         let cursor = &self.writer.lease.record().cursor;
         if stream.incarnation != cursor.incarnation {
             return Err(Trouble::Nats("the stream was made anew".into()));
         }
         let closed = cursor.sequence;
+        let waiting = stream.last_sequence.saturating_sub(closed);
+        metrics.stream(self.shard, stream.bytes, *stream_bytes_max, waiting);
         let over = self.kept.over(closed, world.instant());
         let over = if stream.bytes > stream_bytes_max / 100 * FULL_PERCENT { Some(closed) } else { over };
         if let Some(sequence) = over {

@@ -1,13 +1,14 @@
 //! ClickHouse: with `store/` the only files that name its driver. Applies the schema, raises the fence, inserts, reads back.
 //! Every call is bounded in time; what an error left behind is for a takeover to find out.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use clickhouse::{Client, Compression, Row, query::Query};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use time::OffsetDateTime;
+use trace::{Span, TRACEPARENT, Traceparent};
 
 use crate::{
     config::Config,
@@ -271,7 +272,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// Inserts blocks in the format `Native`, which come in pieces; they are on disk when this returns.
+    /// Inserts blocks in the format `Native`, which come in pieces; they are on disk when this returns. ClickHouse is told
+    /// of the span.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] if nothing was written; else nobody knows what was.
@@ -279,9 +281,14 @@ impl Store {
         &self,
         blocks: impl IntoIterator<Item = Bytes>,
         query_id: &str,
+        span: Option<Span>,
     ) -> Result<(), StoreError> {
-        let mut insert = self
-            .client
+        let told = span.as_ref().map(|span| Traceparent::from(&span.ids()).to_string());
+        let client = match told {
+            Some(told) => Cow::Owned(self.client.clone().with_header(TRACEPARENT.as_str(), told)),
+            None => Cow::Borrowed(&self.client),
+        };
+        let mut insert = client
             .insert_formatted_with("insert into keymeter.request_events format Native")
             .with_setting("query_id", query_id)
             .with_timeouts(Some(INSERT_TIMEOUT), Some(INSERT_TIMEOUT));
@@ -291,7 +298,11 @@ impl Store {
             }
             insert.end().await
         };
-        send.await.map_err(|error| unknown(error).fenced())
+        let sent = send.await.map_err(|error| unknown(error).fenced());
+        if let (Err(error), Some(span)) = (&sent, &span) {
+            span.failed(if matches!(error, StoreError::Fenced) { "fenced" } else { "unknown" });
+        }
+        sent
     }
 
     /// What was said last of how far `shard` is complete.

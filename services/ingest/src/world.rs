@@ -10,6 +10,7 @@ use std::{
 use proto::nats;
 use time::OffsetDateTime;
 use tokio::sync::watch;
+use trace::SpanContext;
 
 use crate::{
     activity::Activity,
@@ -26,6 +27,7 @@ use crate::{
     record::Record,
     restore::Identity,
     rows::Rows,
+    spans,
     store::{Found, Store},
     trouble::Trouble,
     watermark::Standing,
@@ -307,7 +309,9 @@ impl World for Servers {
         let id = insert_id(common, number);
         // What is beyond a quota makes nobody else's insert longer.
         if common.shard == self.bulk_shard {
-            return Ok(self.store.insert(Block::new(rows, common), &id).await?);
+            let asked_in = trace::current().filter(SpanContext::is_sampled);
+            let span = spans::of_insert(asked_in, rows.len());
+            return Ok(self.store.insert(Block::new(rows, common), &id, span).await?);
         }
         Ok(self.inserts.insert(rows, common, id).await?)
     }

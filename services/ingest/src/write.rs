@@ -16,6 +16,7 @@ use crate::{
     native::Common,
     record::{Closed, Cursor, INTERVALS_MAX, Record},
     rows::Rows,
+    spans,
     trouble::Trouble,
     world::World,
 };
@@ -43,7 +44,16 @@ impl<'a, W: World> Writer<'a, W> {
     ///
     /// # Errors
     /// Then nobody knows how far it came: a takeover finds out.
-    pub(crate) async fn write(&mut self, mut batch: Batch, closed: Closed) -> Result<Rows, Trouble> {
+    pub(crate) async fn write(&mut self, batch: Batch, closed: Closed) -> Result<Rows, Trouble> {
+        let span = spans::of_batch(self.shard, &batch);
+        let written = trace::within(span.as_ref(), Box::pin(self.write_in_order(batch, closed))).await;
+        if let (Err(trouble), Some(span)) = (&written, &span) {
+            span.failed(trouble.label());
+        }
+        written
+    }
+
+    async fn write_in_order(&mut self, mut batch: Batch, closed: Closed) -> Result<Rows, Trouble> {
         let Services { world, metrics, .. } = self.services;
         let record = self.lease.record().clone();
         let incarnation = &record.cursor.incarnation;

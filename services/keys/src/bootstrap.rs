@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     caller::Caller,
-    config::{Bootstrap, Config},
+    config::{Bootstrap, Config, EDGE_TOKEN_DAYS},
     error::Error,
     fields, migrate, password,
     seal::{Kek, KekError},
@@ -55,7 +55,7 @@ pub async fn run(store: &Store, kek: &Kek, asked: &Bootstrap) -> anyhow::Result<
     let password = read_password(&asked.password_file)?;
     migrate::answering(store).await?;
     store.check_version().await?;
-    Signing::open(store, kek).await?;
+    let signing = Signing::open(store, kek).await?;
 
     let now = fields::to_micros(OffsetDateTime::now_utc());
     let caller = Caller { actor: ACTOR.to_owned(), address: None };
@@ -74,7 +74,22 @@ pub async fn run(store: &Store, kek: &Kek, asked: &Bootstrap) -> anyhow::Result<
         .await
         .with_context(|| format!("the service token in {}", asked.service_token_file.display()))?;
     tx.commit().await?;
+    write_for_edges(&signing, asked)?;
     Ok(Done { workspace_id: workspace_id.to_string(), email })
+}
+
+/// What an edge needs of us, where it is asked for. Anew at each run, since keys and tokens pass.
+fn write_for_edges(signing: &Signing, asked: &Bootstrap) -> anyhow::Result<()> {
+    for (flag, path, text) in [
+        ("--feed-keys-file", &asked.feed_keys_file, signing.feed_keys()),
+        ("--edge-token-file", &asked.edge_token_file, signing.edge_token(EDGE_TOKEN_DAYS)),
+    ] {
+        if let Some(path) = path {
+            write_private(path, &text)
+                .with_context(|| format!("{flag}: {} can not be written", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether another try may help.
@@ -94,7 +109,7 @@ async fn add_account(
 ) -> anyhow::Result<AccountId> {
     let account_id = AccountId::generate();
     let hash = tokio::task::spawn_blocking(move || password::hash(&password)).await?;
-    tx.add_account(account_id, email, &hash, now).await?;
+    tx.add_account(account_id, email, Some(&hash), now).await?;
     Ok(account_id)
 }
 

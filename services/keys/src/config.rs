@@ -9,11 +9,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     leaks::Reporters,
+    oidc,
     seal::{Kek, Keyring},
 };
 
 /// Start of the names of all settings in the environment.
 pub const PREFIX: &str = "KEYMETER_KEYS_";
+
+/// For how many days an edge's token is good, unless something else is asked for.
+pub const EDGE_TOKEN_DAYS: u16 = 365;
 
 /// Owns workspaces, accounts, sessions and keys, and feeds keys to every edge.
 #[derive(Debug, Parser)]
@@ -64,6 +68,22 @@ pub struct Config {
     /// File with the public keys of those who may report, JSON as GitHub publishes them
     #[arg(long, env = "KEYMETER_KEYS_LEAK_REPORTS_KEYS_FILE", requires = "leak_reports_addr")]
     pub leak_reports_keys_file: Option<PathBuf>,
+    /// OpenID Connect provider that people may sign in at beside their passwords: its issuer, as it writes it
+    #[arg(
+        long,
+        env = "KEYMETER_KEYS_OIDC_ISSUER",
+        requires_all = ["oidc_client_id", "oidc_client_secret_file"]
+    )]
+    pub oidc_issuer: Option<String>,
+    /// Our client id there; the client's redirect URI is the UI's public URL and /sign-in/oidc/callback
+    #[arg(long, env = "KEYMETER_KEYS_OIDC_CLIENT_ID", requires = "oidc_issuer")]
+    pub oidc_client_id: Option<String>,
+    /// File with our client secret there; line breaks at its end do not count
+    #[arg(long, env = "KEYMETER_KEYS_OIDC_CLIENT_SECRET_FILE", requires = "oidc_issuer")]
+    pub oidc_client_secret_file: Option<PathBuf>,
+    /// The provider's name on the button that leads to it
+    #[arg(long, env = "KEYMETER_KEYS_OIDC_NAME", default_value = "OpenID Connect")]
+    pub oidc_name: String,
     /// What to do; serve if nothing is given
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -114,7 +134,7 @@ pub struct Migrate {
 #[derive(Debug, Clone, Args)]
 pub struct EdgeToken {
     /// For how many days it is good
-    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    #[arg(long, default_value_t = EDGE_TOKEN_DAYS, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub days: u16,
 }
 
@@ -149,6 +169,12 @@ pub struct Bootstrap {
     /// File for the workspace's service token; made with mode 600 if it is not there
     #[arg(long, env = "KEYMETER_KEYS_SERVICE_TOKEN_FILE")]
     pub service_token_file: PathBuf,
+    /// File for what `feed-keys` prints; written anew
+    #[arg(long, env = "KEYMETER_KEYS_FEED_KEYS_FILE")]
+    pub feed_keys_file: Option<PathBuf>,
+    /// File for what `edge-token` prints, good for a year; written anew with mode 600
+    #[arg(long, env = "KEYMETER_KEYS_EDGE_TOKEN_FILE")]
+    pub edge_token_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -161,6 +187,19 @@ impl Config {
             return Ok(None);
         };
         Ok(Some((address, Reporters::read(file)?)))
+    }
+
+    /// The OpenID Connect provider; `None` if there is none.
+    ///
+    /// # Errors
+    /// If a setting is wrong, or the file holds no secret.
+    pub fn provider(&self) -> anyhow::Result<Option<oidc::Settings>> {
+        let (Some(issuer), Some(client_id), Some(file)) =
+            (&self.oidc_issuer, &self.oidc_client_id, &self.oidc_client_secret_file)
+        else {
+            return Ok(None);
+        };
+        oidc::Settings::read(issuer, client_id, file, &self.oidc_name).map(Some)
     }
 
     /// The key-encryption keys.
@@ -202,5 +241,19 @@ mod tests {
         assert!(said.contains("KEYMETER_KEYS_KEK must hold") && !said.contains("5a5a"), "{said}");
         let both = ["keys", "--database-url", url, "--kek", &hex, "--kek-file", "/kek"];
         assert!(Config::try_parse_from(both).is_err());
+    }
+
+    #[test]
+    fn a_provider_is_given_whole_or_not_at_all() {
+        let parts =
+            ["--oidc-issuer=https://id.example.com", "--oidc-client-id=k", "--oidc-client-secret-file=/none"];
+        let parse = |given: &[&str]| Config::try_parse_from(["keys"].iter().chain(given));
+        assert!(parse(&[]).unwrap().provider().unwrap().is_none());
+        for at in 0..3 {
+            assert!(parse(&[parts[at]]).is_err(), "{} alone", parts[at]);
+            assert!(parse(&[parts[at], parts[(at + 1) % 3]]).is_err());
+        }
+        let said = parse(&parts).unwrap().provider().unwrap_err().to_string();
+        assert!(said.contains("--oidc-client-secret-file"), "{said}");
     }
 }

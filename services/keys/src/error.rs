@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    oidc::Refusal,
     password::Busy,
     seal::{KekError, Unsealable},
     store::StoreError,
@@ -82,6 +83,9 @@ pub enum Error {
     /// E-mail, password or token are not good; which, is not said.
     #[error("not signed in")]
     Unauthenticated(&'static str),
+    /// Nobody came in by the provider.
+    #[error(transparent)]
+    Provider(#[from] Refusal),
     /// Too many wrong passwords.
     #[error("too many attempts")]
     Throttled {

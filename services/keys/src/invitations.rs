@@ -21,11 +21,33 @@ use crate::{
 
 /// How long an invitation is open.
 pub const OPEN_FOR: Duration = Duration::days(7);
+/// Why one lets nobody in.
+pub const BAD_INVITATION: &str =
+    "the invitation is unknown, used, withdrawn or older than 7 days; ask for a new one";
 
 /// The invitations of all workspaces. Clones share everything.
 #[derive(Clone)]
 pub struct Invitations {
     store: Store,
+}
+
+/// Who comes in by an invitation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Comer {
+    /// Somebody with an account.
+    Known(AccountId),
+    /// Somebody who gets one, with the hash of the chosen password, if any.
+    New(AccountId, Option<String>),
+}
+
+impl Comer {
+    /// The account.
+    #[must_use]
+    pub const fn account_id(&self) -> AccountId {
+        match self {
+            Self::Known(account_id) | Self::New(account_id, _) => *account_id,
+        }
+    }
 }
 
 /// Where a list goes on: after the invitation made then with this id.
@@ -115,15 +137,14 @@ impl Invitations {
     }
 }
 
-/// Takes an invitation and lets the account in, after adding it with `new_hash` where it is a new one; `None` if
-/// the invitation is not open any more.
+/// Takes an invitation and lets the person in; `None` if the invitation is not open any more.
 ///
 /// # Errors
 /// Somebody else has just made an account of that address: try again; Postgres.
 pub async fn accept(
     tx: &mut Tx,
     (invitation, token_hash): (&Invitation, &[u8]),
-    (account_id, new_hash): (AccountId, Option<String>),
+    comer: Comer,
     address: Option<IpAddr>,
     now: OffsetDateTime,
 ) -> Result<Option<Role>, Error> {
@@ -131,8 +152,9 @@ pub async fn accept(
     if tx.hold_workspace(*workspace_id).await?.is_none() || !tx.take_invitation(token_hash, now).await? {
         return Ok(None);
     }
-    if let Some(hash) = new_hash
-        && !tx.add_account(account_id, email, &hash, now).await?
+    let account_id = comer.account_id();
+    if let Comer::New(_, hash) = comer
+        && !tx.add_account(account_id, email, hash.as_deref(), now).await?
     {
         return Err(Busy.into());
     }

@@ -33,6 +33,7 @@ pub mod members;
 pub mod metrics;
 pub mod migrate;
 pub mod nats;
+pub mod oidc;
 pub mod ownership;
 pub mod page;
 pub mod password;
@@ -60,6 +61,7 @@ use feed::watches::Watches;
 use lifecycle::Keys;
 use metrics::Metrics;
 use nats::Streams;
+use oidc::Provider;
 use receipts::Receipts;
 use seal::Kek;
 use sessions::Sessions;
@@ -73,7 +75,7 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 /// Serves until `shutdown`, then lets running calls end. Postgres and NATS may come and go.
 ///
 /// # Errors
-/// A database URL that is none; public keys of leak reporters that are none, or an address for their reports that
+/// A database URL that is none; an OpenID Connect provider that can be none; public keys of leak reporters that are none, or an address for their reports that
 /// is taken; a Postgres that refuses for good; a key-encryption key that does not open what
 /// Postgres holds.
 pub async fn run(
@@ -85,6 +87,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let store = Store::new(&config.database_url)?;
     let leak_reports = config.leak_reports()?;
+    let provider = config.provider()?.map(Provider::new).transpose()?;
     let metrics = Metrics::new(&boot::meter());
     let (kek, signing, verifier) = (Arc::new(kek), Arc::new(SigningCell::new()), Verifier::default());
     let (postgres, nats) = (health.need("postgres"), health.need("nats"));
@@ -100,7 +103,7 @@ pub async fn run(
         acks: acks.clone(),
         keys: keys.clone(),
         workspaces: Workspaces::new(store.clone(), Arc::clone(&kek)),
-        sessions: Sessions::new(store.clone(), Arc::clone(&signing)),
+        sessions: Sessions::new(store.clone(), Arc::clone(&signing), provider),
         store: store.clone(),
         signing: Arc::clone(&signing),
         metrics: metrics.clone(),
@@ -129,7 +132,7 @@ pub async fn run(
         let signing = signing.get_or_init(|| opened);
         tokio::join!(
             watch_postgres(&store, &postgres),
-            follow_nats(&store, signing, config, &nats, &metrics, &edges, &never),
+            follow_nats((&store, &keys), signing, config, &nats, &metrics, &edges, &never),
             receipts.follow_numbers(),
             watches.follow(),
             acks.run(waiting_acks),
@@ -183,7 +186,7 @@ fn is_passing(error: &anyhow::Error) -> bool {
 }
 
 async fn follow_nats(
-    store: &Store,
+    (store, keys): (&Store, &Keys),
     signing: &Signing,
     config: &Config,
     need: &Need,
@@ -196,6 +199,7 @@ async fn follow_nats(
     let streams = Streams { context: context.clone(), replicas: config.nats_replicas };
     let parts = feed::Parts {
         store,
+        keys,
         signing,
         streams: streams.clone(),
         nats: need.clone(),

@@ -130,7 +130,9 @@ pub fn check_may_manage(actor: Role, role: Role) -> Result<(), Error> {
     if actor.may_manage(role) {
         Ok(())
     } else {
-        Err(Error::NotAllowed("only an owner changes, removes or invites owners and admins; ask one"))
+        Err(Error::NotAllowed(
+            "only owners and admins manage members, and only owners manage owners and admins; ask one",
+        ))
     }
 }
 

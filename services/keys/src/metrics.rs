@@ -47,8 +47,10 @@ pub enum Change {
 pub enum SignIn {
     /// A session was started.
     Good,
-    /// Wrong e-mail or password.
+    /// Wrong e-mail or password, or nobody that the provider vouches for.
     Wrong,
+    /// The provider gave no answer.
+    ProviderAway,
     /// Not even looked at.
     Throttled,
 }
@@ -125,6 +127,7 @@ impl Metrics {
         let name = match result {
             SignIn::Good => "good",
             SignIn::Wrong => "wrong",
+            SignIn::ProviderAway => "provider_away",
             SignIn::Throttled => "throttled",
         };
         self.sign_ins.add(1, &[KeyValue::new("result", name)]);

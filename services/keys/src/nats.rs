@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::{
-    Client, ConnectOptions, Event,
+    Client, Event,
     jetstream::{self, context::CreateKeyValueError, kv, stream::StorageType},
 };
 use boot::Need;
@@ -98,7 +98,8 @@ pub async fn connect(servers: Servers, need: &Need, shutdown: &CancellationToken
     let (tell, connected) = watch::channel(true);
     let options = || {
         let (tell, need) = (tell.clone(), need.clone());
-        ConnectOptions::new()
+        servers
+            .options()
             .name("keymeter-keys")
             .reconnect_delay_callback(|attempts| {
                 RECONNECT_MAX.min(

@@ -9,12 +9,15 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     error::Error,
-    invitations,
+    invitations::{self, BAD_INVITATION, Comer},
+    oidc::Provider,
     password::{self, Passwords},
     signing::{self, Issued, SigningCell},
     store::Store,
     throttle, token,
 };
+
+mod by_provider;
 
 /// A session ends this long after its last use.
 pub const IDLE_MAX: Duration = Duration::hours(12);
@@ -23,8 +26,6 @@ pub const AGE_MAX: Duration = Duration::days(30);
 
 const WRONG: &str = "e-mail or password is wrong";
 const ENDED: &str = "the session has ended; sign in again";
-const BAD_INVITATION: &str =
-    "the invitation is unknown, used, withdrawn or older than 7 days; ask for a new one";
 const BAD_TOKEN: &str = "the service token is unknown, expired or revoked";
 
 /// Sessions and service tokens. Clones share everything.
@@ -33,6 +34,7 @@ pub struct Sessions {
     store: Store,
     passwords: Passwords,
     signing: Arc<SigningCell>,
+    provider: Option<Arc<Provider>>,
 }
 
 /// A person who is signed in.
@@ -46,8 +48,19 @@ pub struct Session {
     pub last_used_time: OffsetDateTime,
     /// When it ends in any case.
     pub expire_time: OffsetDateTime,
-    /// When the person last gave the password.
+    /// When the person last gave the password, or proved at the provider who they are.
     pub authenticate_time: OffsetDateTime,
+    /// Whether it was begun at the provider, and not by a password.
+    pub by_provider: bool,
+}
+
+/// How and when somebody proved who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proved {
+    /// At the provider, and not by a password.
+    pub by_provider: bool,
+    /// When.
+    pub at: OffsetDateTime,
 }
 
 impl Session {
@@ -68,6 +81,8 @@ pub struct Refreshed {
     pub role: Role,
     /// The account's e-mail address.
     pub email: String,
+    /// Whether the session was begun at the provider.
+    pub by_provider: bool,
 }
 
 /// What a sign-in gives.
@@ -83,8 +98,8 @@ pub struct SignedIn {
 impl Sessions {
     /// The sessions in `store`; takes as long as one check of a password.
     #[must_use]
-    pub fn new(store: Store, signing: Arc<SigningCell>) -> Self {
-        Self { store, passwords: Passwords::new(), signing }
+    pub fn new(store: Store, signing: Arc<SigningCell>, provider: Option<Provider>) -> Self {
+        Self { store, passwords: Passwords::new(), signing, provider: provider.map(Arc::new) }
     }
 
     /// Starts a session.
@@ -102,7 +117,7 @@ impl Sessions {
         let account = self.store.account(email).await?;
         let account_id = self.prove(email, account, password, address, now).await?;
         let (workspace_id, role) = self.store.first_workspace(account_id).await?.ok_or(Error::NotMember)?;
-        self.start(account_id, workspace_id, role, now).await
+        self.start((account_id, workspace_id, role), Proved { by_provider: false, at: now }, now).await
     }
 
     /// Lets an invited person in: an account that is there gives its password, a new one chooses it.
@@ -122,23 +137,24 @@ impl Sessions {
         let token_hash = token_hash(token).ok_or_else(gone)?;
         let invitation = self.store.invitation(&token_hash, now).await?.ok_or_else(gone)?;
         let account = self.store.account(&invitation.email).await?;
-        let (account_id, new_hash) = match account {
+        let comer = match account {
             Some(account) => {
                 let proven = self.prove(&invitation.email, Some(account), password, address, now);
-                (proven.await?, None)
+                Comer::Known(proven.await?)
             }
             None => {
                 password::check_new("password", &password)?;
-                (AccountId::generate(), Some(self.passwords.hash(password).await?))
+                Comer::New(AccountId::generate(), Some(self.passwords.hash(password).await?))
             }
         };
+        let account_id = comer.account_id();
         let mut tx = self.store.begin().await?;
         let taken = (&invitation, token_hash.as_slice());
-        let accepted = invitations::accept(&mut tx, taken, (account_id, new_hash), address, now);
+        let accepted = invitations::accept(&mut tx, taken, comer, address, now);
         let (workspace_id, role) = (invitation.workspace_id, accepted.await?.ok_or_else(gone)?);
         tx.commit().await?;
         tracing::info!(workspace.id = %workspace_id, account.id = %account_id, "invitation accepted");
-        self.start(account_id, workspace_id, role, now).await
+        self.start((account_id, workspace_id, role), Proved { by_provider: false, at: now }, now).await
     }
 
     /// Takes the password of a session's person again: an access token that says so.
@@ -222,7 +238,7 @@ impl Sessions {
     async fn prove(
         &self,
         email: &str,
-        account: Option<(AccountId, String)>,
+        account: Option<(AccountId, Option<String>)>,
         password: SecretString,
         address: Option<IpAddr>,
         now: OffsetDateTime,
@@ -230,7 +246,7 @@ impl Sessions {
         let origin = throttle::Origin::of(email, address);
         throttle::admit(&self.store, &origin, now).await?;
         let (account_id, hash) = account.unzip();
-        let right = self.passwords.check(hash, password).await?;
+        let right = self.passwords.check(hash.flatten(), password).await?;
         let account_id = account_id.filter(|_| right).ok_or(Error::Unauthenticated(WRONG))?;
         throttle::forget(&self.store, &origin).await?;
         Ok(account_id)
@@ -238,18 +254,17 @@ impl Sessions {
 
     async fn start(
         &self,
-        account_id: AccountId,
-        workspace_id: WorkspaceId,
-        role: Role,
+        (account_id, workspace_id, role): (AccountId, WorkspaceId, Role),
+        proved: Proved,
         now: OffsetDateTime,
     ) -> Result<SignedIn, Error> {
         let session_token = token::generate(token::SESSION);
         let token_hash = token::hash(session_token.expose_secret());
-        self.store.add_session(&token_hash, account_id, now, now + AGE_MAX).await?;
+        self.store.add_session(&token_hash, account_id, proved, (now, now + AGE_MAX)).await?;
         tracing::info!(account.id = %account_id, "signed in");
         Ok(SignedIn {
             session_token,
-            access: self.person(account_id, workspace_id, role, now, now)?,
+            access: self.person(account_id, workspace_id, role, proved.at, now)?,
             workspace_id,
         })
     }
@@ -267,14 +282,14 @@ impl Sessions {
         workspace_id: Option<WorkspaceId>,
         now: OffsetDateTime,
     ) -> Result<Refreshed, Error> {
-        let Session { account_id, email, authenticate_time, .. } = session;
+        let Session { account_id, email, authenticate_time, by_provider, .. } = session;
         let found = match workspace_id {
             None => self.store.first_workspace(account_id).await?,
             Some(id) => self.store.role_in(account_id, id).await?.map(|role| (id, role)),
         };
         let (workspace_id, role) = found.ok_or(Error::NotMember)?;
         let access = self.person(account_id, workspace_id, role, authenticate_time, now)?;
-        Ok(Refreshed { access, workspace_id, role, email })
+        Ok(Refreshed { access, workspace_id, role, email, by_provider })
     }
 
     fn person(
@@ -317,6 +332,7 @@ mod tests {
             last_used_time: start,
             expire_time: start + AGE_MAX,
             authenticate_time: start,
+            by_provider: false,
         };
         assert!(session.is_live(start + IDLE_MAX - Duration::SECOND));
         assert!(!session.is_live(start + IDLE_MAX));

@@ -80,6 +80,21 @@ impl Signing {
         verifier.replace(&self.public);
     }
 
+    /// What edges check the key feed with: the public keys as lines of `kid base64`, newest first.
+    #[must_use]
+    pub fn feed_keys(&self) -> String {
+        let line =
+            |key: &pb::SigningKey| format!("{} {}\n", key.kid, data_encoding::BASE64.encode(&key.public_key));
+        self.public.iter().map(line).collect()
+    }
+
+    /// A line with a token that is good for edges alone, for so many days.
+    #[must_use]
+    pub fn edge_token(&self, days: u16) -> String {
+        let now = OffsetDateTime::now_utc();
+        format!("{}\n", self.signer.sign_edge_token(now + time::Duration::days(days.into()), now))
+    }
+
     /// A token that says `claims`.
     #[must_use]
     pub fn issue(&self, claims: &Claims, now: OffsetDateTime) -> Issued {
@@ -98,10 +113,7 @@ pub async fn print_feed_keys(config: &Config) -> anyhow::Result<()> {
     let store = Store::new(&config.database_url)?;
     let signing = Signing::open(&store, &config.kek()?).await?;
     store.close().await;
-    for key in signing.public() {
-        writeln!(io::stdout(), "{} {}", key.kid, data_encoding::BASE64.encode(&key.public_key))?;
-    }
-    Ok(())
+    Ok(write!(io::stdout(), "{}", signing.feed_keys())?)
 }
 
 /// Runs `keys edge-token`: prints a token that is good for edges alone.
@@ -112,9 +124,7 @@ pub async fn print_edge_token(config: &Config, asked: &EdgeToken) -> anyhow::Res
     let store = Store::new(&config.database_url)?;
     let signing = Signing::open(&store, &config.kek()?).await?;
     store.close().await;
-    let now = OffsetDateTime::now_utc();
-    let token = signing.signer.sign_edge_token(now + time::Duration::days(asked.days.into()), now);
-    Ok(writeln!(io::stdout(), "{token}")?)
+    Ok(write!(io::stdout(), "{}", signing.edge_token(asked.days))?)
 }
 
 /// Runs `keys reset-signing-key`: makes a signing key that is used from the next start on, whatever has become of

@@ -1,4 +1,4 @@
-//! Forgets what has ended: sessions, attempts to sign in, invitations, idempotency keys, copies of retired secrets,
+//! Forgets what has ended: sessions, attempts to sign in and flows to the provider, invitations, idempotency keys, copies of retired secrets,
 //! addresses, audit entries older than their workspace keeps them.
 
 use std::time::Duration;
@@ -12,13 +12,15 @@ use crate::{
     activity::ADDRESSES_COUNT_FOR,
     caller::Caller,
     ledger::PRUNE_ACTION,
-    lifecycle,
+    lifecycle, oidc,
     sessions::IDLE_MAX,
     store::{Store, StoreError, audit::Change},
     throttle,
 };
 
 const EVERY: Duration = Duration::from_secs(600);
+/// What clocks may differ by.
+const OVERLAP: time::Duration = time::Duration::minutes(5);
 
 /// Sweeps now and then until `shutdown`.
 pub async fn run(store: Store, shutdown: CancellationToken) {
@@ -37,6 +39,7 @@ pub async fn sweep(store: &Store, now: OffsetDateTime) -> Result<(), StoreError>
     store.sweep_sessions(now, now - IDLE_MAX).await?;
     store.sweep_invitations(now).await?;
     store.sweep_attempts(now - throttle::WINDOW).await?;
+    store.sweep_flows(now - oidc::OPEN_FOR - OVERLAP).await?;
     store.sweep_creations(now - lifecycle::REPEATABLE_FOR).await?;
     store.sweep_copies(now).await?;
     store.sweep_addresses(now - ADDRESSES_COUNT_FOR).await?;

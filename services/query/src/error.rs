@@ -28,6 +28,19 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
+    /// Its name in spans.
+    pub(crate) const fn label(&self) -> &'static str {
+        match self {
+            Self::Away(_) => "away",
+            Self::NoSchema => "no_schema",
+            Self::TimedOut => "timed_out",
+            Self::OutOfMemory => "out_of_memory",
+            Self::TooManyRows => "too_many_rows",
+            Self::Busy => "busy",
+            Self::Failed(_) => "failed",
+        }
+    }
+
     /// Sorts an exception, `Code: 60. DB::Exception: …`; anything else came from something before ClickHouse.
     pub(crate) fn of_exception(message: &str) -> Self {
         let digits = message.strip_prefix("Code: ").map(|rest| {

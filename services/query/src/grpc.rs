@@ -1,8 +1,6 @@
 //! The gRPC face: gives each call its deadline, hands it to its use case, counts the answer. Who calls was
 //! checked by the gate before it.
 
-use std::sync::Arc;
-
 use access::Claims;
 use proto::{
     status,
@@ -18,9 +16,7 @@ use crate::{
     call::{self, Call, Cost},
     callers,
     export::Export,
-    key_usage, latency, log,
-    metrics::Metrics,
-    series,
+    key_usage, latency, log, series,
     store::Store,
     summary,
     tail::Tail,
@@ -35,15 +31,14 @@ const ANSWERS_MAX: usize = 4;
 /// `keymeter.usage.v1.UsageService`.
 pub(crate) struct Usage {
     store: Store,
-    metrics: Arc<Metrics>,
     streams: Turns,
 }
 
 type Answers<A> = mpsc::Sender<Result<A, Status>>;
 
 impl Usage {
-    pub(crate) fn new(store: Store, metrics: Metrics, workspace_streams_max: usize) -> Self {
-        Self { store, metrics: Arc::new(metrics), streams: Turns::new(STREAMS_MAX, workspace_streams_max) }
+    pub(crate) fn new(store: Store, workspace_streams_max: usize) -> Self {
+        Self { store, streams: Turns::new(STREAMS_MAX, workspace_streams_max) }
     }
 
     async fn answer<Q, A, F>(
@@ -56,14 +51,8 @@ impl Usage {
         F: Future<Output = Result<A, Status>>,
     {
         let arrived = Instant::now();
-        let _running = self.metrics.running();
-        let answer = match self.call(rpc, &mut request, arrived, call::CALL_MAX) {
-            Ok(call) => use_case(call, request.into_inner()).await,
-            Err(status) => Err(status),
-        };
-        let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
-        self.metrics.answered(rpc, code, arrived.elapsed());
-        answer.map(Response::new)
+        let call = self.call(rpc, &mut request, arrived, call::CALL_MAX)?;
+        use_case(call, request.into_inner()).await.map(Response::new)
     }
 
     /// Checks a question, then answers it piece by piece, beside the call.
@@ -82,31 +71,24 @@ impl Usage {
         let arrived = Instant::now();
         let call = self.call(rpc, &mut request, arrived, call::STREAM_MAX)?;
         let workspace_id = call.claims.workspace_id;
-        let checked = check(&call, request.into_inner()).inspect_err(|status| {
-            self.metrics.answered(rpc, status.code(), arrived.elapsed());
-        })?;
+        let checked = check(&call, request.into_inner())?;
         let Some(turn) = self.streams.take(workspace_id, arrived).await else {
-            self.metrics.answered(rpc, Code::ResourceExhausted, arrived.elapsed());
             let why =
                 "too many exports and tails of this workspace or of all are open; end one and try again";
             return Err(status::error(Code::ResourceExhausted, "TOO_MANY_STREAMS", why));
         };
-        let metrics = self.metrics.clone();
         let (sender, receiver) = mpsc::channel(ANSWERS_MAX);
-        tokio::spawn(async move {
-            let _running = metrics.running();
+        tokio::spawn(trace::carried(async move {
             let _turn = turn;
             let ended = tokio::select! {
                 ended = run(checked, call, sender.clone()) => ended,
                 () = sender.closed() => Err(Status::cancelled("the caller has gone")),
             };
-            let code = ended.as_ref().map_or_else(Status::code, |()| Code::Ok);
-            metrics.answered(rpc, code, arrived.elapsed());
             if let Err(status) = ended {
                 // Who has gone needs no answer.
                 let _ = sender.send(Err(status)).await;
             }
-        });
+        }));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 

@@ -17,7 +17,6 @@ mod horizon;
 mod key_usage;
 mod latency;
 mod log;
-mod metrics;
 mod page_token;
 mod plan;
 mod series;
@@ -43,7 +42,7 @@ use tonic::{
 
 pub use config::Config;
 
-use crate::{grpc::Usage, metrics::Metrics, store::Store};
+use crate::{grpc::Usage, store::Store};
 
 const KEYS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -69,7 +68,7 @@ pub async fn run(
         report_to(health.need("signing keys")),
     ));
     let watching = tokio::spawn(store.clone().watch(health.need("clickhouse"), shutdown.clone()));
-    let usage = Usage::new(store, Metrics::new(), config.workspace_streams_max.into());
+    let usage = Usage::new(store, config.workspace_streams_max.into());
     let routes = Routes::new(UsageServiceServer::new(usage));
     let served =
         grpc_server::serve(listener, routes, verifier, proto::DESCRIPTORS, health, &[SERVICE_NAME], shutdown)

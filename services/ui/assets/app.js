@@ -119,6 +119,8 @@ async function copyText(button) {
 function askPassword(button) {
   const dialog = document.getElementById('password');
   const form = dialog.querySelector('form');
+  // Whoever has signed in at the provider goes there.
+  if (!form) return dialog.showModal();
   const place = dialog.querySelector('[data-problem]');
   place.hidden = true;
   form.onsubmit = async (event) => {

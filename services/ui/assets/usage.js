@@ -58,50 +58,90 @@ function barAt(svg, event) {
   return Math.min(all.length - 1, Math.max(0, Math.floor((event.clientX - box.left) / box.width * all.length)));
 }
 
-function say(svg, at, event) {
+function say(svg, at) {
   const tip = svg.parentElement.querySelector('[data-tip]');
   const bar = bars(svg)[at];
   const [all, completed, failed, limited] = bar.dataset.numbers.split('|');
   tip.textContent = `${full.format(new Date(bar.dataset.from))}: ${all} requests, ${completed} completed, ${failed} failed, ${limited} rate limited`;
   tip.hidden = false;
-  const box = svg.getBoundingClientRect();
-  const left = Math.min(Math.max(0, event.clientX - box.left - tip.offsetWidth / 2), box.width - tip.offsetWidth);
-  tip.style.left = `${left}px`;
+  const width = svg.getBoundingClientRect().width;
+  const middle = (at + 0.5) / bars(svg).length * width;
+  tip.style.left = `${Math.min(Math.max(0, middle - tip.offsetWidth / 2), width - tip.offsetWidth)}px`;
 }
 
-let drag;
+function silence() {
+  for (const tip of document.querySelectorAll('[data-tip]')) tip.hidden = true;
+}
+
+let chosen;
+let isDragging = false;
 function select(to) {
-  const [left, right] = [Math.min(drag.at, to), Math.max(drag.at, to)];
-  drag.to = to;
-  const selection = drag.svg.querySelector('[data-selection]');
+  const [left, right] = [Math.min(chosen.at, to), Math.max(chosen.at, to)];
+  chosen.to = to;
+  const selection = chosen.svg.querySelector('[data-selection]');
   selection.setAttribute('x', left);
   selection.setAttribute('width', right - left + 1);
 }
 
-document.addEventListener('pointerdown', (event) => {
-  const svg = event.target.closest('[data-brush]');
-  if (!svg || event.button !== 0) return;
-  drag = { svg, at: barAt(svg, event) };
-  svg.setPointerCapture(event.pointerId);
-  select(drag.at);
-});
-document.addEventListener('pointermove', (event) => {
-  const svg = drag?.svg ?? event.target.closest?.('[data-brush]');
-  if (!svg) return document.querySelectorAll('[data-tip]').forEach((tip) => { tip.hidden = true; });
-  const at = barAt(svg, event);
-  say(svg, at, event);
-  if (drag) select(at);
-});
-document.addEventListener('pointerup', () => {
-  if (!drag) return;
-  const { svg, at, to } = drag;
-  drag = undefined;
+function unselect(svg) {
+  chosen = undefined;
+  svg.querySelector('[data-selection]').setAttribute('width', 0);
+  silence();
+}
+
+function openSelection() {
+  const { svg, at, to } = chosen;
   const all = bars(svg);
   const period = new URLSearchParams(query);
   for (const name of ['range', 'at', 'page_token', 'latency']) period.delete(name);
   period.set('from', all[Math.min(at, to)].dataset.from);
   period.set('to', all[Math.max(at, to)].dataset.to);
   location.assign(`${path}?${period}`);
+}
+
+document.addEventListener('pointerdown', (event) => {
+  const svg = event.target.closest('[data-brush]');
+  if (!svg || event.button !== 0) return;
+  isDragging = true;
+  chosen = { svg, at: barAt(svg, event) };
+  svg.setPointerCapture(event.pointerId);
+  select(chosen.at);
+});
+document.addEventListener('pointermove', (event) => {
+  const svg = isDragging ? chosen.svg : event.target.closest?.('[data-brush]');
+  if (!svg) return document.activeElement.matches('[data-plot]') || silence();
+  const at = barAt(svg, event);
+  say(svg, at);
+  if (isDragging) select(at);
+});
+document.addEventListener('pointerup', () => {
+  if (isDragging) openSelection();
+  isDragging = false;
+});
+
+// The same by keys: an arrow goes to the next bar, with Shift it takes that one along, Enter opens what was chosen.
+function step(svg, by, isLonger) {
+  const last = bars(svg).length - 1;
+  const to = chosen ? Math.min(last, Math.max(0, chosen.to + by)) : (by > 0 ? 0 : last);
+  if (!chosen || !isLonger) chosen = { svg, at: to };
+  select(to);
+  say(svg, to);
+}
+
+document.addEventListener('keydown', (event) => {
+  const svg = event.target.closest('[data-plot]')?.querySelector('[data-brush]');
+  const action = svg && {
+    ArrowLeft: () => step(svg, -1, event.shiftKey),
+    ArrowRight: () => step(svg, 1, event.shiftKey),
+    Enter: () => chosen && openSelection(),
+    Escape: () => unselect(svg),
+  }[event.key];
+  if (!action) return;
+  event.preventDefault();
+  action();
+});
+document.addEventListener('focusout', ({ target }) => {
+  if (target.matches('[data-plot]') && !isDragging) unselect(target.querySelector('[data-brush]'));
 });
 
 // One call beside the log.

@@ -18,6 +18,7 @@ use tonic::{
     transport::{Channel, ClientTlsConfig, Endpoint},
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use trace::rpc;
 
 use crate::{Config, HttpUrl, session::Access, visit::Reference};
 
@@ -34,19 +35,19 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(crate) struct Clients {
     /// Sign-in.
-    pub(crate) sessions: SessionsServiceClient<Channel>,
+    pub(crate) sessions: SessionsServiceClient<rpc::Client<Channel>>,
     /// Workspaces.
-    pub(crate) workspaces: WorkspacesServiceClient<Channel>,
+    pub(crate) workspaces: WorkspacesServiceClient<rpc::Client<Channel>>,
     /// Members and invitations.
-    pub(crate) members: MembersServiceClient<Channel>,
+    pub(crate) members: MembersServiceClient<rpc::Client<Channel>>,
     /// Service tokens.
-    pub(crate) service_tokens: ServiceTokensServiceClient<Channel>,
+    pub(crate) service_tokens: ServiceTokensServiceClient<rpc::Client<Channel>>,
     /// The audit trail.
-    pub(crate) audit: AuditServiceClient<Channel>,
+    pub(crate) audit: AuditServiceClient<rpc::Client<Channel>>,
     /// Keys.
-    pub(crate) keys: KeysServiceClient<Channel>,
+    pub(crate) keys: KeysServiceClient<rpc::Client<Channel>>,
     /// Usage.
-    pub(crate) usage: UsageServiceClient<Channel>,
+    pub(crate) usage: UsageServiceClient<rpc::Client<Channel>>,
     keys_channel: Channel,
     query_channel: Channel,
 }
@@ -56,14 +57,15 @@ impl Clients {
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         let keys_channel = channel(&config.keys_url, KEYS_DEADLINE)?;
         let query_channel = channel(&config.query_url, QUERY_DEADLINE)?;
+        let keys = rpc::Client(keys_channel.clone());
         Ok(Self {
-            sessions: SessionsServiceClient::new(keys_channel.clone()),
-            workspaces: WorkspacesServiceClient::new(keys_channel.clone()),
-            members: MembersServiceClient::new(keys_channel.clone()),
-            service_tokens: ServiceTokensServiceClient::new(keys_channel.clone()),
-            audit: AuditServiceClient::new(keys_channel.clone()),
-            keys: KeysServiceClient::new(keys_channel.clone()),
-            usage: UsageServiceClient::new(query_channel.clone()),
+            sessions: SessionsServiceClient::new(keys.clone()),
+            workspaces: WorkspacesServiceClient::new(keys.clone()),
+            members: MembersServiceClient::new(keys.clone()),
+            service_tokens: ServiceTokensServiceClient::new(keys.clone()),
+            audit: AuditServiceClient::new(keys.clone()),
+            keys: KeysServiceClient::new(keys),
+            usage: UsageServiceClient::new(rpc::Client(query_channel.clone())),
             keys_channel,
             query_channel,
         })

@@ -120,7 +120,6 @@ mod tests {
 
     #[rstest]
     #[case(Right::ManageMembers, "MembersService/UpdateMember")]
-    #[case(Right::ManageMembers, "MembersService/RemoveMember")]
     #[case(Right::ManageMembers, "MembersService/CreateInvitation")]
     #[case(Right::ManageMembers, "MembersService/ListInvitations")]
     #[case(Right::ManageMembers, "MembersService/DeleteInvitation")]

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
+    body::Body,
     extract::{DefaultBodyLimit, MatchedPath, Request},
     middleware::{self, Next},
     response::{IntoResponse as _, Redirect, Response},
@@ -15,13 +16,17 @@ use tower_http::{
     compression::CompressionLayer,
     csrf::{CsrfLayer, ProtectionError},
 };
+use trace::{
+    InSpan, KeyValue, Span, SpanBuilder, SpanKind,
+    attribute::{HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE},
+};
 use tracing::Instrument as _;
 
 use crate::{
     App, assets, headers, metrics,
     pages::{
-        audit, columns, invitations, keys, members, service_tokens, settings, sign_in, theme, usage, views,
-        workspace_end, workspaces,
+        audit, columns, invitations, keys, members, provider, service_tokens, settings, sign_in, theme,
+        usage, views, workspace_end, workspaces,
     },
     problem::Problem,
     theme as chosen_theme,
@@ -43,6 +48,8 @@ pub fn router(app: Arc<App>, health: &Health) -> anyhow::Result<Router> {
     let pages = Router::new()
         .route("/", get(|| std::future::ready(Redirect::to(HOME))))
         .route("/sign-in", get(sign_in::form).post(sign_in::submit))
+        .route("/sign-in/oidc", get(provider::start))
+        .route("/sign-in/oidc/callback", get(provider::callback))
         .route("/sign-out", post(sign_in::sign_out))
         .merge(key_pages())
         .merge(usage_at("/overview"))
@@ -129,13 +136,29 @@ async fn observe(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let reference = Reference::mint();
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let traced = Span::begin(trace::extract(request.headers()), || {
+        let (method, named) = trace::method(request.method());
+        SpanBuilder::from_name(format!("{named} {route}")).with_kind(SpanKind::Server).with_attributes([
+            KeyValue::new(HTTP_REQUEST_METHOD, method),
+            KeyValue::new(HTTP_ROUTE, route.clone()),
+            KeyValue::new("keymeter.request.reference", reference.as_str().to_owned()),
+        ])
+    });
     let span = tracing::info_span!("request", http.request.method = %request.method(), http.route = route, request.reference = %reference);
     request.extensions_mut().insert(reference);
-    let response = next.run(request).instrument(span.clone()).await;
-    let took = started.elapsed();
-    metrics::request(&route, response.status().as_u16(), took);
-    span.in_scope(|| {
-        tracing::debug!(http.response.status_code = response.status().as_u16(), ?took, "answered");
-    });
-    response
+    let answer = async {
+        let response = next.run(request).await;
+        tracing::debug!(http.response.status_code = response.status().as_u16(), took = ?started.elapsed(), "answered");
+        response
+    };
+    let response = trace::within(traced.as_ref(), answer.instrument(span)).await;
+    let status = response.status();
+    metrics::request(&route, status.as_u16(), started.elapsed());
+    let Some(traced) = traced else { return response };
+    traced.set(HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()));
+    if status.is_server_error() {
+        traced.failed(status.as_str().to_owned());
+    }
+    // Most of a page is asked for once its beginning is out.
+    response.map(|body| Body::new(InSpan::new(body, traced)))
 }

@@ -12,8 +12,9 @@ use axum_extra::extract::cookie::{Cookie, CookieJar};
 use domain::WorkspaceId;
 use proto::{
     keys::{
-        AccessToken, GetWorkspaceRequest, ListWorkspacesRequest, ReauthenticateRequest, RefreshRequest,
-        RefreshResponse, Role, SignOutRequest,
+        AccessToken, GetProviderRequest, GetWorkspaceRequest, ListWorkspacesRequest, ProviderAnswer,
+        ReauthenticateByProviderRequest, ReauthenticateRequest, RefreshRequest, RefreshResponse, Role,
+        SignInMethod, SignOutRequest,
     },
     resource::{parse_workspace_name, workspace_name},
 };
@@ -39,6 +40,8 @@ const COOKIE_AGE: Duration = Duration::days(30);
 const TOKEN_BYTES_MAX: usize = 512;
 /// The cookie that says which of the person's workspaces is shown. It lets nobody in: keys checks it.
 const WORKSPACE_COOKIE: &str = "keymeter_workspace";
+/// Longest wait for the name of the provider, without which the page for signing in is shown too.
+const PROVIDER_DEADLINE: std::time::Duration = std::time::Duration::from_secs(2);
 /// Workspaces to switch between, at most.
 const WORKSPACES_MAX: i32 = 100;
 
@@ -67,6 +70,8 @@ pub(crate) struct Access {
     pub(crate) role: Role,
     /// The account's address.
     pub(crate) email: String,
+    /// Whether the session was begun at the provider.
+    pub(crate) by_provider: bool,
     /// The workspace that was asked for; the one above may be another.
     wanted: Option<WorkspaceId>,
     expires: OffsetDateTime,
@@ -162,7 +167,45 @@ impl Sessions {
         };
         let request = clients::open(message, reference);
         let answer = self.clients.sessions.clone().reauthenticate(request).await?.into_inner();
-        let (bearer, expires) = bearer(answer.access_token)?;
+        self.proved(token, access, answer.access_token)
+    }
+
+    /// An access token that says that the person signed in at the provider just now.
+    ///
+    /// # Errors
+    /// As keys says.
+    pub(crate) async fn reauthenticate_by_provider(
+        &self,
+        token: &SessionToken,
+        access: &Access,
+        answer: ProviderAnswer,
+        reference: &Reference,
+    ) -> Result<Arc<Access>, Status> {
+        let message = ReauthenticateByProviderRequest {
+            session_token: token.0.clone(),
+            answer: Some(answer),
+            workspace: workspace_name(access.workspace_id),
+        };
+        let request = clients::open(message, reference);
+        let answer = self.clients.sessions.clone().reauthenticate_by_provider(request).await?.into_inner();
+        self.proved(token, access, answer.access_token)
+    }
+
+    /// The name of the provider that people may sign in at, if there is one and keys says so in time.
+    pub(crate) async fn provider(&self, reference: &Reference) -> Option<String> {
+        let mut request = clients::open(GetProviderRequest {}, reference);
+        request.set_timeout(PROVIDER_DEADLINE);
+        let answer = self.clients.sessions.clone().get_provider(request).await.ok()?;
+        Some(answer.into_inner().display_name).filter(|name| !name.is_empty())
+    }
+
+    fn proved(
+        &self,
+        token: &SessionToken,
+        access: &Access,
+        fresh: Option<AccessToken>,
+    ) -> Result<Arc<Access>, Status> {
+        let (bearer, expires) = bearer(fresh)?;
         let access = Arc::new(Access { bearer, expires, ..access.clone() });
         self.keep(token, &access);
         Ok(access)
@@ -209,11 +252,12 @@ impl Sessions {
         };
         let workspace_id =
             parse_workspace_name(&answer.workspace).map_err(|error| Status::internal(error.to_string()))?;
-        let role = answer.role();
+        let (role, by_provider) = (answer.role(), answer.sign_in_method() == SignInMethod::Provider);
         let (bearer, expires) = bearer(answer.access_token)?;
         let workspace = workspace_id.to_string();
         let (workspaces, email) = (Vec::new(), answer.email);
-        let mut access = Access { bearer, workspace_id, workspace, workspaces, role, email, wanted, expires };
+        let mut access =
+            Access { bearer, workspace_id, workspace, workspaces, role, email, by_provider, wanted, expires };
         self.name_workspaces(&mut access, reference).await;
         Ok(access)
     }
@@ -300,6 +344,7 @@ mod tests {
                 workspaces: Vec::new(),
                 role: Role::Viewer,
                 email: String::new(),
+                by_provider: false,
                 wanted: None,
                 expires: now + Duration::seconds(seconds),
             })

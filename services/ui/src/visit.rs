@@ -108,6 +108,7 @@ impl Visit {
             workspace_id: access.workspace_id,
             workspaces: access.workspaces.clone(),
             role: access.role,
+            by_provider: access.by_provider,
             here: self.here.clone(),
         }
     }

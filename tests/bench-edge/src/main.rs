@@ -2,6 +2,7 @@
 //! to the standard error and one JSON object as its last line. Asserts no time.
 //!
 //! `bench-edge plain ADDR URL` is the plain proxy, a process of its own so that its time can be told.
+//! `bench-edge telemetry SECONDS ROUNDS` measures what telemetry costs, and nothing else.
 
 mod api_key;
 mod latency;
@@ -11,6 +12,7 @@ mod saturation;
 mod servers;
 mod steady;
 mod steps;
+mod telemetry;
 mod wrk;
 
 use std::io::Write as _;
@@ -38,6 +40,13 @@ async fn main() -> anyhow::Result<()> {
         && command == "plain"
     {
         return plain::serve(addr.parse()?, &upstream.parse()?).await;
+    }
+    if let [command, seconds, rounds] = arguments.as_slice()
+        && command == "telemetry"
+    {
+        let figures = Figures::new(telemetry::ASKED);
+        telemetry::measure(&figures, seconds.parse()?, rounds.parse()?).await?;
+        return Ok(writeln!(std::io::stdout(), "{}", figures.json())?);
     }
     let figures = Figures::new(ASKED);
     steps::measure(&figures)?;

@@ -1,7 +1,7 @@
 //! Everything under test on this machine: the API, nginx before it, our plain proxy, our edge, and what the edge
 //! needs.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use async_nats::jetstream;
 use figures::{Figures, say};
@@ -52,16 +52,7 @@ impl Servers {
         let plain = Service::spawn_with("bench-edge", &["plain", &plain_addr, &upstream], &[]);
         parts::eventually("the plain proxy answers", async || parts::get(&plain_addr, "/").await.is_ok())
             .await;
-        let environment = [
-            ("KEYMETER_EDGE_ADDR", edge_addr.as_str()),
-            ("KEYMETER_EDGE_HEALTH_ADDR", &health),
-            ("KEYMETER_EDGE_UPSTREAM_URL", &upstream),
-            ("KEYMETER_EDGE_NATS_URL", &nats.url()),
-            ("KEYMETER_EDGE_SPOOL_DIR", &folder.path().join("spool").display().to_string()),
-            ("KEYMETER_EDGE_FEED_KEYS_FILE", &folder.path().join("feed-keys").display().to_string()),
-        ];
-        let mut edge = Service::spawn("edge", &environment).await;
-        edge.wait_ready(&health).await;
+        let edge = edge(&edge_addr, &health, &upstream, &nats.url(), folder.path(), &[]).await;
         let server = |name, addr: &str, pid| Server { name, addr: addr.to_owned(), pid };
         Ok(Self {
             proxies: [
@@ -106,6 +97,31 @@ impl Servers {
         let lines = page.lines().filter(|line| line.starts_with(name));
         lines.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?)).sum()
     }
+}
+
+/// An edge with its spool in `folder`, where `feed-keys` is.
+pub(crate) async fn edge(
+    addr: &str,
+    health: &str,
+    upstream: &str,
+    nats: &str,
+    folder: &Path,
+    more: &[(&str, &str)],
+) -> Service {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (spool, feed_keys) = (file("spool"), file("feed-keys"));
+    let mut environment = vec![
+        ("KEYMETER_EDGE_ADDR", addr),
+        ("KEYMETER_EDGE_HEALTH_ADDR", health),
+        ("KEYMETER_EDGE_UPSTREAM_URL", upstream),
+        ("KEYMETER_EDGE_NATS_URL", nats),
+        ("KEYMETER_EDGE_SPOOL_DIR", &spool),
+        ("KEYMETER_EDGE_FEED_KEYS_FILE", &feed_keys),
+    ];
+    environment.extend(more);
+    let mut edge = Service::spawn("edge", &environment).await;
+    edge.wait_ready(health).await;
+    edge
 }
 
 async fn published_events(jetstream: &jetstream::Context) -> anyhow::Result<f64> {

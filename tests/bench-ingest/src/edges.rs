@@ -91,6 +91,24 @@ const SEED: u64 = 5;
 
 /// A backlog of so many calls in the order of time, as messages with their shard.
 pub(crate) fn messages(calls: usize, are_traced: bool) -> Vec<(u16, Bytes)> {
+    messages_of(calls, are_traced, |_, _| {})
+}
+
+/// The same, of which the edges have sampled one of so many.
+pub(crate) fn sampled_messages(calls: usize, one_of: usize) -> Vec<(u16, Bytes)> {
+    messages_of(calls, false, |number, call| {
+        if number.is_multiple_of(one_of) {
+            call.span_id = (number as u64 + 1).to_be_bytes();
+            call.trace_id[8..].copy_from_slice(&call.span_id);
+        }
+    })
+}
+
+fn messages_of(
+    calls: usize,
+    are_traced: bool,
+    change: impl Fn(usize, &mut RequestEvent),
+) -> Vec<(u16, Bytes)> {
     let mut traffic = Traffic::new(SEED, are_traced);
     let mut edges: Vec<Edge> = (0..EDGES).map(|number| Edge::new(number as u64)).collect();
     let mut messages = Vec::with_capacity(calls / MESSAGE_EVENTS + EDGES * usize::from(SHARDS));
@@ -98,7 +116,9 @@ pub(crate) fn messages(calls: usize, are_traced: bool) -> Vec<(u16, Bytes)> {
     for number in 0..calls {
         let edge = &mut edges[number % EDGES];
         #[expect(clippy::cast_precision_loss, reason = "a share of the span")]
-        let (shard, waiting) = edge.take(&traffic.call(start + SPAN * (number as f64 / calls as f64)));
+        let mut call = traffic.call(start + SPAN * (number as f64 / calls as f64));
+        change(number, &mut call);
+        let (shard, waiting) = edge.take(&call);
         if waiting == MESSAGE_EVENTS {
             messages.extend(edge.message(shard, MESSAGE_EVENTS).map(|message| (shard, message)));
         }

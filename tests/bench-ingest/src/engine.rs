@@ -37,7 +37,7 @@ pub(crate) async fn measure(figures: &Figures, messages: &[(u16, Bytes)]) -> any
         let began = Instant::now();
         let inserts = stream::iter(blocks.iter().enumerate()).map(|(number, (block, _))| {
             let store = &store;
-            async move { store.insert(block.clone(), &format!("bench-{number}")).await }
+            async move { store.insert(block.clone(), &format!("bench-{number}"), None).await }
         });
         inserts.buffer_unordered(lanes).try_collect::<()>().await?;
         #[expect(clippy::cast_precision_loss, reason = "a figure to be read")]
@@ -62,7 +62,7 @@ fn blocks(messages: &[(u16, Bytes)]) -> Vec<Prebuilt> {
         let mut buffer = Buffer::new(shard, Closed::default(), rows_max(SHARDS));
         for (sequence, (_, payload)) in messages.iter().filter(|(of, _)| *of == shard).enumerate() {
             let (sequence, published_at) = (sequence as u64 + 1, OffsetDateTime::now_utc());
-            buffer.push(Message { sequence, published_at, payload: payload.clone() }, now);
+            buffer.push(Message { sequence, published_at, sent_in: None, payload: payload.clone() }, now);
             if buffer.is_full() {
                 blocks.push(block(shard, &mut buffer));
             }

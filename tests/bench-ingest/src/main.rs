@@ -1,6 +1,8 @@
 //! Measures ingest beside what it stands on, in one run on one machine: the engine alone, NATS alone, the whole, and
 //! how fresh rows are at a steady rate. Prints progress to the standard error and one JSON object as its last line.
 //! Asserts no time.
+//!
+//! `bench-ingest telemetry CALLS ROUNDS` measures what telemetry costs, and nothing else.
 
 mod bus;
 mod disk;
@@ -9,6 +11,7 @@ mod engine;
 mod pipeline;
 mod stage;
 mod steady;
+mod telemetry;
 mod traffic;
 
 use std::io::Write as _;
@@ -41,6 +44,14 @@ const TRACED_CALLS: usize = 500_000;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, calls, rounds] = arguments.as_slice()
+        && command == "telemetry"
+    {
+        let figures = Figures::new(telemetry::ASKED);
+        telemetry::measure(&figures, calls.parse()?, rounds.parse()?).await?;
+        return Ok(writeln!(std::io::stdout(), "{}", figures.json())?);
+    }
     let figures = Figures::new(ASKED);
     say(&format!("{CALLS} calls as messages; they and their blocks take 2 GiB of memory"));
     let messages = edges::messages(CALLS, false);

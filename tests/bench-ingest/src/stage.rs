@@ -60,6 +60,11 @@ impl Stage {
 
     /// An ingest of all shards; does not wait for it.
     pub(crate) async fn spawn_ingest(&self) -> Service {
+        self.spawn_ingest_with(&[]).await
+    }
+
+    /// The same with more settings.
+    pub(crate) async fn spawn_ingest_with(&self, more: &[(&'static str, String)]) -> Service {
         let (shards, bytes_max) = (SHARDS.to_string(), STREAM_BYTES_MAX.to_string());
         let health = format!("127.0.0.1:{}", free_port());
         let environment = [
@@ -69,7 +74,8 @@ impl Stage {
             ("KEYMETER_INGEST_SHARDS", shards),
             ("KEYMETER_INGEST_STREAM_BYTES_MAX", bytes_max),
         ];
-        let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let environment: Vec<_> =
+            environment.iter().chain(more).map(|(name, value)| (*name, value.as_str())).collect();
         Service::spawn("ingest", &environment).await
     }
 

@@ -186,6 +186,7 @@ impl Traffic {
             user_agent: format!("Mozilla/5.0 (client {agent}; like many others) sdk/{}.{agent}", agent % 7),
             region: "eu-central-1".to_owned(),
             trace_id: if self.is_traced { *chance.uuid(occurred_at).as_bytes() } else { [0; 16] },
+            span_id: [0; 8],
             interrupted: false,
         }
     }

@@ -1,4 +1,7 @@
-//! A keys service that knows one signing key, and tokens signed by it. Stores nothing.
+//! A keys service that knows one signing key, and tokens signed by it; every session is an owner's of the workspace that
+//! is shown. Stores nothing else.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use access::{Claims, LIFETIME, Role, Signer, Subject};
 use anyhow::anyhow;
@@ -6,10 +9,13 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
-use domain::{ServiceTokenId, WorkspaceId};
-use proto::keys::{
-    self as pb,
-    sessions_service_server::{SessionsService, SessionsServiceServer},
+use domain::{AccountId, ServiceTokenId, WorkspaceId};
+use proto::{
+    keys::{
+        self as pb,
+        sessions_service_server::{SessionsService, SessionsServiceServer},
+    },
+    resource::workspace_name,
 };
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
@@ -18,11 +24,18 @@ use tonic::{Request, Response, Status, transport::Server};
 
 /// Signs tokens, and tells their public key as the keys service does.
 pub(crate) struct Keys {
-    signer: Signer,
+    signer: Arc<Signer>,
+    shown: Shown,
     pub(crate) url: String,
 }
 
-struct Sessions(pb::SigningKey);
+type Shown = Arc<Mutex<Option<WorkspaceId>>>;
+
+struct Sessions {
+    key: pb::SigningKey,
+    signer: Arc<Signer>,
+    shown: Shown,
+}
 
 impl Keys {
     pub(crate) async fn start() -> anyhow::Result<Self> {
@@ -30,31 +43,36 @@ impl Keys {
             Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|error| anyhow!("{error}"))?;
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).map_err(|error| anyhow!("{error}"))?;
         let public_key = pair.public_key().as_ref().to_vec();
-        let sessions = Sessions(pb::SigningKey { kid: "bench".into(), public_key });
+        let signer = Signer::new("bench", pkcs8.as_ref()).map_err(|error| anyhow!("{error:?}"))?;
+        let (signer, shown) = (Arc::new(signer), Shown::default());
+        let key = pb::SigningKey { kid: "bench".into(), public_key };
+        let sessions = Sessions { key, signer: Arc::clone(&signer), shown: Arc::clone(&shown) };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let server = Server::builder().add_service(SessionsServiceServer::new(sessions));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        Ok(Self { signer: Signer::new("bench", pkcs8.as_ref()).map_err(|error| anyhow!("{error:?}"))?, url })
+        Ok(Self { signer, shown, url })
+    }
+
+    /// Whoever signs in sees this workspace from now on.
+    pub(crate) fn show(&self, workspace_id: WorkspaceId) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(workspace_id);
     }
 
     /// A request with a token for the workspace.
     pub(crate) fn request<T>(&self, workspace_id: WorkspaceId, message: T) -> Result<Request<T>, Status> {
-        let now = OffsetDateTime::now_utc();
-        let claims = Claims {
-            subject: Subject::Service(ServiceTokenId::generate()),
-            workspace_id,
-            role: Role::Service,
-            scopes: vec![],
-            authenticated: None,
-            expires: now + LIFETIME,
-        };
-        let bearer = format!("Bearer {}", self.signer.sign(&claims, now));
+        let claims = claims(workspace_id, Subject::Service(ServiceTokenId::generate()), Role::Service);
+        let bearer = format!("Bearer {}", self.signer.sign(&claims, OffsetDateTime::now_utc()));
         let bearer = bearer.parse().map_err(|_| Status::internal("a token is no header"))?;
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", bearer);
         Ok(request)
     }
+}
+
+fn claims(workspace_id: WorkspaceId, subject: Subject, role: Role) -> Claims {
+    let expires = OffsetDateTime::now_utc() + LIFETIME;
+    Claims { subject, workspace_id, role, scopes: vec![], authenticated: None, expires }
 }
 
 fn never<T>() -> Result<Response<T>, Status> {
@@ -67,7 +85,7 @@ impl SessionsService for Sessions {
         &self,
         _: Request<pb::ListSigningKeysRequest>,
     ) -> Result<Response<pb::ListSigningKeysResponse>, Status> {
-        Ok(Response::new(pb::ListSigningKeysResponse { keys: vec![self.0.clone()] }))
+        Ok(Response::new(pb::ListSigningKeysResponse { keys: vec![self.key.clone()] }))
     }
 
     async fn sign_in(&self, _: Request<pb::SignInRequest>) -> Result<Response<pb::SignInResponse>, Status> {
@@ -75,7 +93,18 @@ impl SessionsService for Sessions {
     }
 
     async fn refresh(&self, _: Request<pb::RefreshRequest>) -> Result<Response<pb::RefreshResponse>, Status> {
-        never()
+        let shown = *self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let workspace_id = shown.ok_or_else(|| Status::unauthenticated("no workspace is shown"))?;
+        let claims = claims(workspace_id, Subject::Account(AccountId::generate()), Role::Owner);
+        let token = self.signer.sign(&claims, OffsetDateTime::now_utc());
+        let expire_time = Some(prost_types::Timestamp { seconds: claims.expires.unix_timestamp(), nanos: 0 });
+        Ok(Response::new(pb::RefreshResponse {
+            access_token: Some(pb::AccessToken { token, expire_time }),
+            workspace: workspace_name(workspace_id),
+            email: "bench@example.com".into(),
+            role: pb::Role::Owner.into(),
+            ..Default::default()
+        }))
     }
 
     async fn sign_out(
@@ -103,6 +132,34 @@ impl SessionsService for Sessions {
         &self,
         _: Request<pb::ExchangeTokenRequest>,
     ) -> Result<Response<pb::ExchangeTokenResponse>, Status> {
+        never()
+    }
+
+    async fn get_provider(
+        &self,
+        _: Request<pb::GetProviderRequest>,
+    ) -> Result<Response<pb::GetProviderResponse>, Status> {
+        never()
+    }
+
+    async fn begin_provider_sign_in(
+        &self,
+        _: Request<pb::BeginProviderSignInRequest>,
+    ) -> Result<Response<pb::BeginProviderSignInResponse>, Status> {
+        never()
+    }
+
+    async fn finish_provider_sign_in(
+        &self,
+        _: Request<pb::FinishProviderSignInRequest>,
+    ) -> Result<Response<pb::FinishProviderSignInResponse>, Status> {
+        never()
+    }
+
+    async fn reauthenticate_by_provider(
+        &self,
+        _: Request<pb::ReauthenticateByProviderRequest>,
+    ) -> Result<Response<pb::ReauthenticateByProviderResponse>, Status> {
         never()
     }
 }

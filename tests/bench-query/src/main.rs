@@ -5,6 +5,7 @@ mod keys;
 mod load;
 mod measure;
 mod ours;
+mod pages;
 mod peers;
 mod questions;
 mod run;
@@ -30,6 +31,8 @@ const ASKED: &[(&str, Asked)] = &[
     ("unkey_rollup_ratio", Asked::AtLeast(1.0)),
     ("unkey_rows_ratio", Asked::AtLeast(5.0)),
     ("postgres_hot_ratio", Asked::AtLeast(10.0)),
+    ("first_contentful_paint_max_ms", Asked::AtMost(500.0)),
+    ("filter_change_max_ms", Asked::AtMost(300.0)),
 ];
 
 /// How many calls there are, and what is added to names of figures.
@@ -48,6 +51,9 @@ struct Settings {
     /// Ask only questions whose line of the table contains this, alone and of the largest size.
     #[arg(long, env = "KEYMETER_BENCH_ONLY")]
     only: Option<String>,
+    /// Open the pages of ui over the largest size in Chromium, and ask nothing else.
+    #[arg(long)]
+    pages: bool,
     /// The folder for what can be made again.
     #[arg(long, env = "XDG_CACHE_HOME")]
     cache: Option<PathBuf>,
@@ -67,6 +73,11 @@ async fn main() -> anyhow::Result<()> {
     figures.note("events", largest as f64);
     if let Some(part) = settings.only {
         return some(&folder, largest, &part).await;
+    }
+    if settings.pages {
+        let ours = Ours::start(load::load(&folder, largest).await?).await?;
+        pages::measure(&figures, &ours).await?;
+        return line(figures.json());
     }
     // The largest first: figures without a suffix are of it.
     let mut worst = Vec::new();

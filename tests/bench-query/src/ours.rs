@@ -26,6 +26,7 @@ pub(crate) struct Ours {
     pub(crate) loaded: Loaded,
     keys: Keys,
     client: UsageServiceClient<Channel>,
+    query_url: String,
     _service: parts::Service,
 }
 
@@ -42,8 +43,28 @@ impl Ours {
         ];
         let mut service = parts::Service::spawn("query", &environment).await;
         service.wait_ready(&health).await;
-        let client = UsageServiceClient::connect(format!("http://{grpc}")).await?;
-        Ok(Self { loaded, keys, client, _service: service })
+        let query_url = format!("http://{grpc}");
+        let client = UsageServiceClient::connect(query_url.clone()).await?;
+        Ok(Self { loaded, keys, client, query_url, _service: service })
+    }
+
+    /// Whoever signs in sees this workspace from now on.
+    pub(crate) fn show(&self, workspace_id: WorkspaceId) {
+        self.keys.show(workspace_id);
+    }
+
+    /// The pages over this query, and their address.
+    pub(crate) async fn start_ui(&self) -> (parts::Service, String) {
+        let addr = |port: u16| format!("127.0.0.1:{port}");
+        let (pages, health) = (addr(parts::free_port()), addr(parts::free_port()));
+        let environment = [
+            ("KEYMETER_UI_ADDR", pages.as_str()),
+            ("KEYMETER_UI_HEALTH_ADDR", &health),
+            ("KEYMETER_UI_KEYS_URL", &self.keys.url),
+            ("KEYMETER_UI_QUERY_URL", &self.query_url),
+        ];
+        let service = parts::Service::spawn("ui", &environment).await;
+        (service, format!("http://{pages}"))
     }
 
     /// The keys that are asked about.

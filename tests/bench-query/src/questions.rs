@@ -307,6 +307,11 @@ pub(crate) fn address(rank: u16) -> String {
     format!("10.{}.{}.0", rank >> 8, rank & 0xff)
 }
 
+/// The route that the key's workspace calls most.
+pub(crate) fn favourite_route(key: &Key) -> String {
+    route(key.rank, 0)
+}
+
 /// A route, by how often the key's workspace calls it.
 fn route(rank: u16, favourite: u16) -> String {
     let number = (favourite + rank % WORKSPACES * 7) % ROUTES;

@@ -1,12 +1,13 @@
 // What every script in a real browser shares: starting Chromium, watching for errors and foreign requests, signing
 // in, and looking at a state of a page for who can not see it well. Settings come by environment: UI_URL, EDGE_URL,
-// EMAIL, PASSWORD, CHROMIUM; PICTURES is a folder for pictures of every state that was looked at, if somebody wants
+// EMAIL, PASSWORD, CHROMIUM; PROVIDER_URL where pages may lead to one; PICTURES is a folder for pictures of every state that was looked at, if somebody wants
 // them.
 const assert = require('node:assert/strict');
 const { chromium } = require('playwright-core');
 const axe = require('axe-core').source;
 
-const { UI_URL, EDGE_URL, EMAIL, PASSWORD, CHROMIUM, PICTURES } = process.env;
+const { UI_URL, EDGE_URL, EMAIL, PASSWORD, PROVIDER_URL, CHROMIUM, PICTURES } = process.env;
+const OWN = [UI_URL, PROVIDER_URL, 'data:'].filter(Boolean);
 const PATIENCE = 60_000;
 // Half an hour off the full hour, so that a clock in UTC can not pass for the reader's.
 const ZONE = 'Asia/Kolkata';
@@ -54,7 +55,7 @@ function watch(page) {
   page.on('console', (message) => message.type() === 'error' && problems.push(`console: ${message.text()}`));
   page.on('pageerror', (error) => problems.push(`script: ${error.message}`));
   page.on('request', (request) => {
-    if (!request.url().startsWith(UI_URL) && !request.url().startsWith('data:')) problems.push(`foreign request: ${request.url()}`);
+    if (!OWN.some((start) => request.url().startsWith(start))) problems.push(`foreign request: ${request.url()}`);
   });
 }
 
@@ -101,5 +102,6 @@ async function fits(state, on = page) {
 }
 
 module.exports = {
-  run, signIn, another, refusalsWereMeant, accessible, fits, UI_URL, EDGE_URL, EMAIL, PASSWORD, PATIENCE, ZONE,
+  run, signIn, another, refusalsWereMeant, accessible, fits, UI_URL, EDGE_URL, EMAIL, PASSWORD, PROVIDER_URL,
+  PATIENCE, ZONE,
 };

@@ -3,10 +3,12 @@
 #![cfg(test)]
 
 mod api;
+mod backup;
 mod bad_input;
 mod browser;
 mod canaries;
 mod chaos;
+mod cli;
 mod client;
 mod cluster;
 mod cluster_clients;
@@ -24,4 +26,6 @@ mod rotation;
 mod stack;
 mod team;
 mod tenants;
+mod traces;
+mod upgrade;
 mod usage;

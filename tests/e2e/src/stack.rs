@@ -78,10 +78,18 @@ impl Stack {
 
     /// As [`Self::start`], with services that log all that they can.
     pub(crate) async fn start_talkative() -> Self {
-        let (nats, postgres, clickhouse) =
-            tokio::join!(Nats::start(), Postgres::start(), ClickHouse::start());
-        let talkative = vec![("RUST_LOG", "trace".to_owned())];
-        let mut stack = Self::start_with(nats, postgres, clickhouse, talkative, Vec::new()).await;
+        Self::start_in(vec![("RUST_LOG", "trace".to_owned())]).await
+    }
+
+    /// As [`Self::start`], with more settings of all services; the last one of a name counts.
+    pub(crate) async fn start_in(all: Environment) -> Self {
+        Self::start_before(ClickHouse::start().await, all).await
+    }
+
+    /// As [`Self::start_in`], with a ClickHouse that runs already.
+    pub(crate) async fn start_before(clickhouse: ClickHouse, all: Environment) -> Self {
+        let (nats, postgres) = tokio::join!(Nats::start(), Postgres::start());
+        let mut stack = Self::start_with(nats, postgres, clickhouse, all, Vec::new()).await;
         stack.ready().await;
         stack
     }
@@ -99,6 +107,15 @@ impl Stack {
         edge: Environment,
     ) -> Self {
         let mut stack = Self::start_with(nats, postgres, clickhouse, Vec::new(), edge).await;
+        stack.ready().await;
+        stack
+    }
+
+    /// A stack in which everything is ready, with more settings of keys.
+    pub(crate) async fn start_with_keys(keys: Environment) -> Self {
+        let (nats, postgres, clickhouse) =
+            tokio::join!(Nats::start(), Postgres::start(), ClickHouse::start());
+        let mut stack = Self::start_with(nats, postgres, clickhouse, keys, Vec::new()).await;
         stack.ready().await;
         stack
     }
@@ -175,6 +192,13 @@ impl Stack {
             ("query", self.query.log()),
             ("ui", self.ui.log()),
         ]
+    }
+
+    /// Makes the tables of Postgres and the rights on them as they are to be, also after a restore.
+    pub(crate) async fn migrate(&self) {
+        let service_url = self.postgres.url_as("keymeter_keys");
+        let environment = keys_environment(&self.ports, &service_url, &self.nats.url(), self.folder.path());
+        migrate(&environment, &self.postgres.url()).await;
     }
 
     pub(crate) fn service_token(&self) -> &str {

@@ -35,6 +35,15 @@ impl ClickHouse {
         Self::start_process(Process::new("clickhouse", binary("chdb-server")), data.to_owned()).await
     }
 
+    /// As [`Self::start`], allowed to keep copies of itself in `folder`, by `File('…')`.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub async fn start_with_copies(folder: &Path) -> Self {
+        let allowed = format!("<backups><allowed_path>{}</allowed_path></backups>", folder.display());
+        Self::start_configured(&allowed).await
+    }
+
     /// As [`Self::start`], with more of a configuration file: the inside of its `<clickhouse>`.
     ///
     /// # Panics

@@ -37,7 +37,7 @@ pub(crate) fn component(path: &str) -> PathBuf {
     let found = PARTS.join(path);
     assert!(
         found.exists(),
-        "{} is missing: unset KEYMETER_PARTS and run deploy/local/install",
+        "{} is missing: unset KEYMETER_PARTS and run deploy/local/install --browser --checks",
         found.display()
     );
     found
@@ -70,6 +70,15 @@ pub fn node_modules() -> PathBuf {
     component("node_modules")
 }
 
+/// A program that checks files of `deploy/`, after `deploy/local/install --checks`.
+///
+/// # Panics
+/// If it is not installed.
+#[must_use]
+pub fn checker(name: &str) -> PathBuf {
+    component(&format!("checks/bin/{name}"))
+}
+
 /// An installed component by the name of its program (`nats-server`, `buf`, `python`), or else a binary of this
 /// workspace, built from the current sources unless `KEYMETER_BINARIES_BUILT` says that it was.
 ///
@@ -79,8 +88,19 @@ pub fn node_modules() -> PathBuf {
 pub fn binary(name: &str) -> PathBuf {
     match name {
         "nats-server" | "buf" | "python" => component(&format!("bin/{name}")),
-        _ => built(name),
+        _ => {
+            let other = OTHER.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            other.map_or_else(|| built(name), |folder| folder.join(name))
+        }
     }
+}
+
+/// Where our own binaries come from if not from this workspace.
+static OTHER: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// From now on [`binary`] takes our own from `folder`, those of another version say; `None` is from this workspace.
+pub fn use_binaries(folder: Option<&Path>) {
+    *OTHER.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = folder.map(Path::to_owned);
 }
 
 /// A binary of another package of the workspace: cargo builds only those of the tested package by itself.

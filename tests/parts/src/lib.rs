@@ -4,6 +4,7 @@
 
 mod by_hand;
 mod clickhouse;
+mod collector;
 mod disk;
 mod http;
 mod install;
@@ -19,9 +20,10 @@ mod wait;
 
 pub use by_hand::{asked, say, seed};
 pub use clickhouse::{ClickHouse, migrations};
+pub use collector::{Collector, SeenSpan};
 pub use disk::SmallDisk;
 pub use http::{Answer, get, request};
-pub use install::{binary, libchdb, node_modules, python, root};
+pub use install::{binary, checker, libchdb, node_modules, python, root, use_binaries};
 pub use nats::Nats;
 pub use nats_cluster::NatsCluster;
 pub use port::free_port;

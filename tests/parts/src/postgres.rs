@@ -133,6 +133,15 @@ impl Postgres {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
+    /// Where `pg_dump` and the other programs of this version are.
+    ///
+    /// # Panics
+    /// If they are not installed.
+    #[must_use]
+    pub fn programs() -> PathBuf {
+        component("postgres/bin")
+    }
+
     fn answers(&self) -> bool {
         self.psql("postgres", "select 1").status.success()
     }

@@ -70,6 +70,15 @@ impl Process {
         self.environment.push((name.to_owned(), value.into()));
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is started next.
+    pub(crate) fn replace(&mut self, program: impl Into<OsString>) {
+        self.program = program.into();
+    }
+
     /// Starts as another user, who then owns the folder.
     pub(crate) fn user(mut self, uid: u32) -> Self {
         std::os::unix::fs::chown(self.folder.path(), Some(uid), Some(uid))

@@ -32,6 +32,10 @@ impl Service {
         for &argument in arguments {
             process = process.arg(argument);
         }
+        if name == "edge" {
+            // The temporary folders of tests may be in memory; what a test says comes later and counts.
+            process = process.env("KEYMETER_EDGE_SPOOL_EPHEMERAL", "true");
+        }
         for &(variable, value) in environment {
             process = process.env(variable, value);
         }
@@ -67,6 +71,14 @@ impl Service {
     /// Starts it again with the same arguments, environment and folder, after it ended.
     pub fn restart(&mut self) {
         self.process.start();
+    }
+
+    /// The next start is of the binary that [`binary`] gives now.
+    ///
+    /// # Panics
+    /// If it cannot be built.
+    pub fn replace(&mut self) {
+        self.process.replace(binary(self.process.name()));
     }
 
     /// Freezes it: connections stay open and nothing answers.

@@ -9,22 +9,26 @@ use serde_json::Value;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("proto", &["domain"]),
-    ("boot", &[]),
-    ("grpc-server", &["access", "boot"]),
+    ("trace", &[]),
+    ("telemetry", &["trace"]),
+    ("boot", &["telemetry"]),
+    ("grpc-server", &["access", "boot", "trace"]),
     ("access", &["domain", "proto"]),
-    ("nats-cluster", &[]),
-    ("edge-layer", &["domain", "proto", "nats-cluster"]),
+    ("nats-cluster", &["proto"]),
+    ("edge-layer", &["domain", "proto", "trace", "nats-cluster"]),
     ("chdb-server", &[]),
     ("keys", &["domain", "proto", "access", "boot", "grpc-server", "nats-cluster"]),
     ("edge", &["domain", "proto", "edge-layer", "boot"]),
-    ("ingest", &["domain", "proto", "boot", "nats-cluster"]),
-    ("query", &["domain", "proto", "access", "boot", "grpc-server"]),
-    ("ui", &["domain", "proto", "boot"]),
+    ("ingest", &["domain", "proto", "boot", "trace", "nats-cluster"]),
+    ("query", &["domain", "proto", "access", "boot", "grpc-server", "trace"]),
+    ("ui", &["domain", "proto", "boot", "trace"]),
+    ("cli", &["domain", "proto"]),
 ];
 
 /// What is no part of the product.
 const FREE: &[&str] = &[
     "parts",
+    "deploy",
     "e2e",
     "figures",
     "bench-edge",

@@ -273,6 +273,11 @@ impl Spool {
         self.arrived.notified().await;
     }
 
+    /// The bytes on the disk above which the oldest events are lost.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.store().bytes_max()
+    }
+
     /// Figures for metrics and readiness.
     pub(crate) fn stats(&self) -> Stats {
         let stats = self.store().stats();

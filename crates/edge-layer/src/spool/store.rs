@@ -267,6 +267,10 @@ impl Store {
         self.cleared.clone()
     }
 
+    pub(crate) const fn bytes_max(&self) -> u64 {
+        self.limits.bytes_max
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let unrecorded =
             self.unrecorded.values().flat_map(Intervals::runs).map(|(first, last)| last - first + 1);

@@ -7,7 +7,7 @@ use std::{
 
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use parts::{Service, eventually};
+use parts::{Service, SmallDisk, eventually};
 use tokio::task::JoinSet;
 
 use crate::world::{EdgeProcess, Identity, Key, World, echo, get, serve};
@@ -141,9 +141,39 @@ async fn an_unusable_setting_ends_the_start() {
         ("KEYMETER_EDGE_NATS_URL", "nats://[", "address of NATS"),
         ("KEYMETER_EDGE_SPOOL_DIR", "/proc/nowhere", "/proc/nowhere"),
         ("KEYMETER_EDGE_FEED_KEYS_FILE", "/proc/nowhere", "KEYMETER_EDGE_FEED_KEYS_FILE /proc/nowhere"),
+        (
+            "KEYMETER_EDGE_NATS_URL_FILE",
+            "nats",
+            "KEYMETER_EDGE_NATS_URL and KEYMETER_EDGE_NATS_URL_FILE are both",
+        ),
     ] {
         let mut edge = EdgeProcess::spawn("nats://127.0.0.1:1", "http://127.0.0.1:1", &[(name, value)]).await;
         assert!(!edge.service.wait().await.success());
         assert!(edge.service.log().contains(said), "{}", edge.service.log());
     }
+}
+
+#[tokio::test]
+async fn a_spool_in_memory_is_refused_unless_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = folder.path().join("memory");
+    let disk = SmallDisk::mount(&memory, 16);
+    let spool = memory.join("not yet").join("made");
+    let start = async |ephemeral| {
+        let settings = [
+            ("KEYMETER_EDGE_SPOOL_DIR", spool.to_str().unwrap()),
+            ("KEYMETER_EDGE_SPOOL_BYTES_MAX", "8388608"),
+            ("KEYMETER_EDGE_SPOOL_EPHEMERAL", ephemeral),
+        ];
+        EdgeProcess::spawn("nats://127.0.0.1:1", "http://127.0.0.1:1", &settings).await
+    };
+    let mut refused = start("false").await;
+    assert!(!refused.service.wait().await.success());
+    let log = refused.service.log();
+    assert!(log.contains("KEYMETER_EDGE_SPOOL_DIR") && log.contains("is on tmpfs"), "{log}");
+    assert!(log.contains("KEYMETER_EDGE_SPOOL_EPHEMERAL=true") && !spool.exists(), "{log}");
+    let mut taken = start("true").await;
+    eventually("the spool is made", async || spool.join("lock").exists()).await;
+    taken.service.kill().await;
+    drop(disk);
 }

@@ -15,5 +15,6 @@ mod protocol;
 mod proxy;
 mod smuggling;
 mod tls;
+mod traces;
 mod upstreams;
 mod world;

@@ -71,6 +71,7 @@ fn kinds() -> Vec<Kind> {
         (Event(|e| e.denial = 99), "field denial has the unknown value 99"),
         (Event(|e| e.client_ip = vec![127, 0, 0, 1]), "field client_ip is missing or out of bounds"),
         (Event(|e| e.trace_id = vec![1]), "field trace_id is missing or out of bounds"),
+        (Event(|e| e.span_id = vec![1]), "field span_id is missing or out of bounds"),
         (Event(|e| e.occurred_at = None), "field occurred_at is missing or out of bounds"),
         (Bytes(|_| Vec::new()), "field workspace_id is missing or out of bounds"),
         (Bytes(|mut b| { b.pop(); b }), "not a RequestEvent: "),
@@ -109,14 +110,14 @@ fn with_event(batch: &pb::RequestEventBatch, index: usize, event: &[u8]) -> Vec<
 }
 
 #[tokio::test]
-async fn fifty_kinds_among_a_hundred_thousand() {
+async fn kinds_of_bad_events_among_a_hundred_thousand() {
     let stage = Stage::start_roomy().await;
     let jetstream = stage.jetstream().await;
     let (mut edge, mut other) =
         (Edge::new("edge_a", jetstream.clone()), Edge::new("edge_b", jetstream.clone()));
     let subject = nats::request_events_subject(example::SHARD);
     let kinds = kinds();
-    assert_eq!(kinds.len(), 50);
+    assert!(kinds.len() >= 50);
     let mut expected = Vec::new();
     let mut bad_events = 0;
     for number in 0..MESSAGES {
@@ -167,7 +168,7 @@ async fn fifty_kinds_among_a_hundred_thousand() {
     let listed = stage.command(&["dead-letters", "list", "--json", "--limit", "100"]).await.out;
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     let letters = listed["letters"].as_array().unwrap();
-    assert_eq!(letters.len(), 50);
+    assert_eq!(letters.len(), kinds.len());
     for (letter, (reason, bytes)) in letters.iter().zip(&expected) {
         let found = letter["reason"].as_str().unwrap();
         assert!(found.starts_with(reason.as_str()), "{found}, not {reason}");
@@ -213,14 +214,14 @@ async fn a_time_is_never_a_reason_and_what_is_new_is_kept() {
     batch.events[1].occurred_at.as_mut().unwrap().seconds = i64::MAX;
     // Fields of a version to come: a number, and a text.
     let event = prost::Message::encode_to_vec(&batch.events[2]);
-    let mut newer = with_number(event, 25, 7);
-    newer.extend([0xd2, 0x01, 2, b'h', b'i']);
+    let mut newer = with_number(event, 26, 7);
+    newer.extend([0xda, 0x01, 2, b'h', b'i']);
     let subject = nats::request_events_subject(example::SHARD);
     jetstream.publish(subject, with_event(&batch, 2, &newer).into()).await.unwrap().await.unwrap();
     stage.wait_for_rows(4).await;
     let sql =
         "select edge_seq, clock_skewed, hex(unknown_fields) from keymeter.request_events order by edge_seq";
-    let expected = "1\ttrue\t\n2\ttrue\t\n3\tfalse\tC80107D201026869\n4\tfalse\t\n";
+    let expected = "1\ttrue\t\n2\ttrue\t\n3\tfalse\tD00107DA01026869\n4\tfalse\t\n";
     assert_eq!(stage.clickhouse.query(sql).await, expected);
     let listed = stage.command(&["dead-letters", "list"]).await.out;
     assert_eq!(listed, "No dead letters.\n");

@@ -32,7 +32,7 @@ fn rows(sequences: impl Iterator<Item = u64>) -> Rows {
     for sequence in sequences {
         let payload = example::batch("edge_a", sequence, 1).encode_to_vec().into();
         let published_at = OffsetDateTime::now_utc();
-        buffer.push(Message { sequence, published_at, payload }, Instant::now());
+        buffer.push(Message { sequence, published_at, sent_in: None, payload }, Instant::now());
     }
     buffer.drain(Instant::now()).0.rows
 }
@@ -48,14 +48,14 @@ async fn clickhouse_refuses_a_writer_of_an_older_epoch() {
     store.prepare().await.unwrap();
     store.prepare().await.unwrap();
     assert_eq!(store.fence(example::SHARD).await.unwrap(), 0);
-    store.insert(block(1..=3, common(1, 1_000)), "ingest-1-1-1").await.unwrap();
+    store.insert(block(1..=3, common(1, 1_000)), "ingest-1-1-1", None).await.unwrap();
     store.raise_fence(example::SHARD, 2).await.unwrap();
     store.raise_fence(example::SHARD + 1, 9).await.unwrap();
     assert_eq!(store.fence(example::SHARD).await.unwrap(), 2);
     store.end_older_inserts(example::SHARD, 2).await.unwrap();
-    let late = store.insert(block(4..=6, common(1, 2_000)), "ingest-1-1-2").await;
+    let late = store.insert(block(4..=6, common(1, 2_000)), "ingest-1-1-2", None).await;
     assert!(matches!(late, Err(StoreError::Fenced)), "{late:?}");
-    store.insert(block(7..=9, common(2, 3_000)), "ingest-1-2-1").await.unwrap();
+    store.insert(block(7..=9, common(2, 3_000)), "ingest-1-2-1", None).await.unwrap();
     assert_eq!(clickhouse.query("select groupArray(edge_seq) from (select edge_seq from keymeter.request_events order by edge_seq)").await, "[1,2,3,7,8,9]\n");
 
     let found =
@@ -127,7 +127,7 @@ async fn rows_that_no_record_tells_of_are_found() {
     store.prepare().await.unwrap();
     // What a crash leaves between the insert and the record, if only some partitions were written.
     let written = (1..=100).filter(|seq| seq % 3 != 0);
-    store.insert(block(written, common(1, 1_000)), "ingest-1-1-1").await.unwrap();
+    store.insert(block(written, common(1, 1_000)), "ingest-1-1-1", None).await.unwrap();
     let (ingest, health) = Stage::spawn_ingest(&nats, &clickhouse).await;
     let mut stage = Stage { nats, clickhouse, ingest, health };
     stage.wait_ready().await;

@@ -14,10 +14,14 @@ const DROP: &str = "drop database keymeter sync";
 const SEQUENCES: &str = "select edge_id, arraySort(groupArray(edge_seq)) from keymeter.request_events group by edge_id order by edge_id";
 
 fn rebuild(stage: &Stage, from: &str) -> Output {
+    rebuild_with(stage, from, &[])
+}
+
+fn rebuild_with(stage: &Stage, from: &str, more: &[&str]) -> Output {
     let (nats, clickhouse) = (stage.nats.url(), stage.clickhouse.url());
     let arguments =
         ["rebuild", "--from", from, "--shards", "2", "--nats-url", &nats, "--clickhouse-url", &clickhouse];
-    Command::new(parts::binary("ingest")).args(arguments).output().expect("ingest can be started")
+    Command::new(parts::binary("ingest")).args(arguments).args(more).output().expect("ingest can be started")
 }
 
 fn said(output: &Output) -> String {
@@ -85,6 +89,39 @@ async fn the_same_rows_come_back_and_ingest_goes_on() {
         stage.clickhouse.query(SEQUENCES).await == expected(&edges, kept)
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_a_restored_copy_lacks_is_added() {
+    let mut stage = Stage::start().await;
+    let jetstream = stage.jetstream().await;
+    let mut edges = [Edge::new("edge_a", jetstream.clone()), Edge::new("edge_b", jetstream)];
+    for _ in 0..3 {
+        for edge in &mut edges {
+            let message = edge.spool(100);
+            assert!(edge.publish(&message).await);
+        }
+        stage.settle(&mut edges).await;
+    }
+    assert!(stage.ingest.sigterm().await.success());
+    let whole = expected(&edges, |_, _| true);
+    assert_eq!(stage.clickhouse.query(SEQUENCES).await, whole);
+    // As if the copy had been made after 150 calls of each edge.
+    let forget =
+        "alter table keymeter.request_events delete where edge_seq > 150 settings mutations_sync = 2";
+    stage.clickhouse.query(forget).await;
+    for rows in [300, 0] {
+        let added = rebuild_with(&stage, "2000-01-01T00:00:00Z", &["--add"]);
+        assert!(added.status.success(), "{}", said(&added));
+        assert!(said(&added).contains(&format!("wrote {rows} rows from ")), "{}", said(&added));
+        assert_eq!(stage.clickhouse.query(SEQUENCES).await, whole);
+    }
+    stage.ingest.restart();
+    stage.wait_ready().await;
+    let message = edges[0].spool(10);
+    assert!(edges[0].publish(&message).await);
+    stage.settle(&mut edges).await;
+    assert_eq!(stage.clickhouse.query(SEQUENCES).await, expected(&edges, |_, _| true));
 }
 
 #[tokio::test]

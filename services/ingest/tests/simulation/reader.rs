@@ -38,7 +38,7 @@ impl Messages for Reader {
             }
             for (sequence, published_at, payload) in fresh {
                 self.after = sequence;
-                self.fetched.push_back(Message { sequence, published_at, payload });
+                self.fetched.push_back(Message { sequence, published_at, sent_in: None, payload });
             }
         }
         Ok(self.fetched.pop_front().expect("one was fetched"))

@@ -2,12 +2,12 @@
 //! written again; nothing that others wrote stays.
 
 use domain::SecretHash;
-use proto::nats::FEED_HEAD_KEY;
+use proto::{events::KeyState as PbState, nats::FEED_HEAD_KEY};
 
 use super::{
     FeedError,
     bucket::{Bucket, FOREIGN_MAX, hash_of},
-    message::{own_head, signed_head},
+    message::{own_entry, own_head, signed_head, signed_tombstone},
     writer::{CHUNK, Writer},
 };
 use crate::store::outbox::FeedState;
@@ -29,6 +29,7 @@ impl Writer<'_> {
         if is_intact(&self.state, &self.bucket) {
             return Ok(false);
         }
+        self.is_doubtful = true;
         let is = self.bucket.position();
         let foreign = self.state.position.filter(|was| !self.state.filling && was.created == is.created);
         let after =
@@ -55,19 +56,21 @@ impl Writer<'_> {
         }
         let found = self.relay.feed_again(&hashes).await?;
         let nobodys = hashes.iter().filter(|hash| !found.iter().any(|(found, _)| found == *hash));
-        junk.extend(nobodys.map(SecretHash::to_string));
+        let nobodys: Vec<SecretHash> = nobodys.copied().collect();
         for key in &junk {
             self.bucket.forget(key).await?;
         }
+        self.disown(&nobodys).await?;
         let new = found.iter().filter(|(_, is_fed)| !is_fed).count();
         if !counts(&self.state, i64::try_from(new).unwrap_or(i64::MAX), self.bucket.values()) {
             return Ok(false);
         }
+        let values = found.len() + junk.len() + nobodys.len();
         tracing::warn!(
-            values = found.len() + junk.len(),
+            values,
             "somebody else wrote to the key feed's bucket: writing the true entries again"
         );
-        self.metrics.foreign(found.len() + junk.len());
+        self.metrics.foreign(values);
         self.relay.relayed(0, self.bucket.position()).await?;
         Ok(true)
     }
@@ -78,6 +81,7 @@ impl Writer<'_> {
         self.learn_version().await?;
         let had_forgotten = self.state.position.is_some();
         let was_empty = self.bucket.values() == 0;
+        self.is_doubtful = !was_empty;
         self.relay.fill_begins().await?;
         self.state = self.relay.state().await?;
         let head = signed_head(&self.head(0), self.signing);
@@ -112,10 +116,36 @@ impl Writer<'_> {
             let hashes: Vec<SecretHash> = keys.iter().filter_map(|key| hash_of(key)).collect();
             let fed: std::collections::HashSet<String> =
                 self.relay.fed(&hashes).await?.iter().map(SecretHash::to_string).collect();
-            for key in keys.iter().filter(|key| !fed.contains(*key)) {
+            let nobodys = self.relay.nobodys(&hashes).await?;
+            self.disown(&nobodys).await?;
+            let nobodys: std::collections::HashSet<String> =
+                nobodys.iter().map(SecretHash::to_string).collect();
+            for key in keys.iter().filter(|key| !fed.contains(*key) && !nobodys.contains(*key)) {
                 self.bucket.forget(key).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Takes out what is of no secret in Postgres. What we signed nevertheless was made after the copy that Postgres
+    /// was restored from: edges know it and do not forget, so it becomes a tombstone, which stays.
+    async fn disown(&mut self, hashes: &[SecretHash]) -> Result<(), FeedError> {
+        let mut signed = Vec::new();
+        for hash in hashes {
+            let key = hash.to_string();
+            let value = self.bucket.value(&key).await?;
+            let Some(entry) = value.and_then(|value| own_entry(hash, &value, self.signing)) else {
+                self.bucket.forget(&key).await?;
+                continue;
+            };
+            if entry.state() != PbState::Deleted {
+                self.bucket.send(&key, signed_tombstone(hash, entry, self.signing)).await?;
+            }
+            signed.push(*hash);
+        }
+        self.bucket.settle().await?;
+        self.relay.keep(&signed).await?;
+        self.state.removals = self.relay.state().await?.removals;
         Ok(())
     }
 

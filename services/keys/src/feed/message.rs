@@ -22,6 +22,12 @@ pub(super) fn signed_entry(entry: &Entry, signing: &Signing) -> Vec<u8> {
     signed(signing, &feed_entry_purpose(&entry.hash.to_string()), &message(entry))
 }
 
+/// The value of an entry that says that the key of a known one is deleted.
+pub(super) fn signed_tombstone(hash: &SecretHash, known: KeyFeedEntry, signing: &Signing) -> Vec<u8> {
+    let tombstone = KeyFeedEntry { version: known.version + 1, state: PbState::Deleted.into(), ..known };
+    signed(signing, &feed_entry_purpose(&hash.to_string()), &tombstone)
+}
+
 /// The value of the head.
 pub(super) fn signed_head(head: &FeedHead, signing: &Signing) -> Vec<u8> {
     signed(signing, FEED_HEAD_PURPOSE, head)

@@ -4,10 +4,14 @@
 use std::time::Duration;
 
 use boot::Need;
+use time::OffsetDateTime;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    error::Error,
+    fields,
+    lifecycle::Keys,
     metrics::Metrics,
     nats::Streams,
     signing::Signing,
@@ -45,12 +49,16 @@ enum FeedError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    #[error(transparent)]
+    Keys(#[from] Error),
 }
 
 /// What the relay works with.
 pub struct Parts<'a> {
     /// Has the outbox.
     pub store: &'a Store,
+    /// Deletes keys that the feed knows to be deleted.
+    pub keys: &'a Keys,
     /// Signs what is written.
     pub signing: &'a Signing,
     /// NATS.
@@ -171,11 +179,17 @@ async fn round(
     removal: &mut Removal,
 ) -> Result<(), FeedError> {
     let state = relay.state().await?;
-    let mut writer = Writer { relay, bucket, state, signing: parts.signing, metrics: &parts.metrics };
+    let (signing, metrics) = (parts.signing, &parts.metrics);
+    let (is_doubtful, deleted) = (false, Vec::new());
+    let mut writer = Writer { relay, bucket, state, signing, metrics, is_doubtful, deleted };
     let mended = writer.mend().await?;
     writer.drain().await?;
     if mended {
         writer.write_head().await?;
+    }
+    for (workspace_id, key_id) in std::mem::take(&mut writer.deleted) {
+        let now = fields::to_micros(OffsetDateTime::now_utc());
+        parts.keys.delete_again(workspace_id, key_id, now).await?;
     }
     writer.remove(removal).await
 }

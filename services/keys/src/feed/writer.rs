@@ -3,9 +3,12 @@
 
 use std::collections::HashSet;
 
-use domain::SecretHash;
+use domain::{KeyId, KeyState, SecretHash, WorkspaceId};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use proto::{events::FeedHead, nats::FEED_HEAD_KEY};
+use proto::{
+    events::{FeedHead, KeyState as PbState},
+    nats::FEED_HEAD_KEY,
+};
 
 use super::{
     FeedError,
@@ -30,6 +33,20 @@ pub(super) struct Writer<'a> {
     pub(super) state: FeedState,
     pub(super) signing: &'a Signing,
     pub(super) metrics: &'a Metrics,
+    /// Whether the bucket may have more than Postgres knows of, as after Postgres was restored from a copy.
+    pub(super) is_doubtful: bool,
+    /// Keys that live in Postgres, while the bucket has tombstones of them that we signed.
+    pub(super) deleted: Vec<(WorkspaceId, KeyId)>,
+}
+
+/// What the bucket has of a secret.
+enum Known {
+    /// Nothing, or less than Postgres.
+    Less,
+    /// The same, or more.
+    Enough,
+    /// That its key is deleted, which Postgres does not know.
+    Deleted,
 }
 
 impl Writer<'_> {
@@ -53,14 +70,23 @@ impl Writer<'_> {
         }
     }
 
-    /// Sends entries in their order, but for those that the bucket has in the same or a higher version.
+    /// Sends entries in their order, but for those that the bucket has in the same or a higher version, or as
+    /// deleted: nothing brings a deleted key back.
     pub(super) async fn append(&mut self, entries: &[Entry]) -> Result<(), FeedError> {
-        let (bucket, signing) = (&self.bucket, self.signing);
-        let is_needed = |entry| is_needed(bucket, entry, signing);
-        let needed: Vec<bool> =
-            stream::iter(entries).map(is_needed).buffered(READS_AT_ONCE).try_collect().await?;
-        for (entry, _) in entries.iter().zip(needed).filter(|(_, is_needed)| *is_needed) {
-            self.bucket.send(&entry.hash.to_string(), signed_entry(entry, signing)).await?;
+        let (bucket, signing, is_doubtful) = (&self.bucket, self.signing, self.is_doubtful);
+        let look = async |entry: &Entry| {
+            // What the bucket never had need not be looked for.
+            if entry.is_new && !is_doubtful { Ok(Known::Less) } else { known(bucket, entry, signing).await }
+        };
+        let known: Vec<Known> = stream::iter(entries).map(look).buffered(READS_AT_ONCE).try_collect().await?;
+        for (entry, known) in entries.iter().zip(known) {
+            match known {
+                Known::Less => {
+                    self.bucket.send(&entry.hash.to_string(), signed_entry(entry, signing)).await?;
+                }
+                Known::Enough => {}
+                Known::Deleted => self.deleted.push((entry.workspace_id, entry.key_id)),
+            }
         }
         Ok(())
     }
@@ -91,12 +117,14 @@ impl Writer<'_> {
     }
 }
 
-/// Whether the bucket lacks an entry. What it never had need not be looked for.
-async fn is_needed(bucket: &Bucket, entry: &Entry, signing: &Signing) -> Result<bool, BucketError> {
-    if entry.is_new {
-        return Ok(true);
-    }
+async fn known(bucket: &Bucket, entry: &Entry, signing: &Signing) -> Result<Known, BucketError> {
     let value = bucket.value(&entry.hash.to_string()).await?;
     let known = value.and_then(|value| own_entry(&entry.hash, &value, signing));
-    Ok(known.is_none_or(|known| replaces(entry, &known)))
+    Ok(match known {
+        Some(known) if known.state() == PbState::Deleted && entry.state != KeyState::Deleted => {
+            Known::Deleted
+        }
+        Some(known) if !replaces(entry, &known) => Known::Enough,
+        _ => Known::Less,
+    })
 }

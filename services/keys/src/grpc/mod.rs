@@ -24,6 +24,7 @@ mod audit;
 mod keys;
 mod keys_wire;
 mod members;
+mod provider;
 mod service_tokens;
 mod sessions;
 mod status;

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use domain::WorkspaceId;
 use proto::{
     keys::{
-        AcceptInvitationRequest, AcceptInvitationResponse, ExchangeTokenRequest, ExchangeTokenResponse,
-        ListSigningKeysRequest, ListSigningKeysResponse, ReauthenticateRequest, ReauthenticateResponse,
-        RefreshRequest, RefreshResponse, SignInRequest, SignInResponse, SignOutRequest, SignOutResponse,
+        AcceptInvitationRequest, AcceptInvitationResponse, BeginProviderSignInRequest,
+        BeginProviderSignInResponse, ExchangeTokenRequest, ExchangeTokenResponse,
+        FinishProviderSignInRequest, FinishProviderSignInResponse, GetProviderRequest, GetProviderResponse,
+        ListSigningKeysRequest, ListSigningKeysResponse, ReauthenticateByProviderRequest,
+        ReauthenticateByProviderResponse, ReauthenticateRequest, ReauthenticateResponse, RefreshRequest,
+        RefreshResponse, SignInMethod, SignInRequest, SignInResponse, SignOutRequest, SignOutResponse,
         sessions_service_server::SessionsService,
     },
     resource::{parse_workspace_name, workspace_name},
@@ -15,11 +18,12 @@ use proto::{
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{Request, Response, Status};
 
-use super::{answer, now, wire};
+use super::{answer, now, provider, wire};
 use crate::{
     error::Error,
     fields,
     metrics::{Metrics, SignIn},
+    oidc::Refusal,
     password::PASSWORD_BYTES_MAX,
     sessions::Sessions,
     signing::{self, SigningCell},
@@ -61,6 +65,7 @@ impl SessionsService for Rpc {
                 workspace: workspace_name(refreshed.workspace_id),
                 email: refreshed.email,
                 role: wire::role(refreshed.role).into(),
+                sign_in_method: method(refreshed.by_provider).into(),
             })
         })
         .await
@@ -117,6 +122,69 @@ impl SessionsService for Rpc {
         .await
     }
 
+    async fn get_provider(
+        &self,
+        _request: Request<GetProviderRequest>,
+    ) -> Result<Response<GetProviderResponse>, Status> {
+        let display_name = self.sessions.provider_name().unwrap_or_default().to_owned();
+        Ok(Response::new(GetProviderResponse { display_name }))
+    }
+
+    async fn begin_provider_sign_in(
+        &self,
+        request: Request<BeginProviderSignInRequest>,
+    ) -> Result<Response<BeginProviderSignInResponse>, Status> {
+        let request = request.into_inner();
+        answer(async {
+            provider::redirect_uri("redirect_uri", &request.redirect_uri)?;
+            let begun = self.sessions.begin(&request.redirect_uri, request.reauthenticate, now()).await?;
+            let flow = begun.flow.expose_secret().to_owned();
+            Ok(BeginProviderSignInResponse { authorization_url: begun.authorization_url, flow })
+        })
+        .await
+    }
+
+    async fn finish_provider_sign_in(
+        &self,
+        request: Request<FinishProviderSignInRequest>,
+    ) -> Result<Response<FinishProviderSignInResponse>, Status> {
+        let address = request.remote_addr().map(|address| address.ip());
+        let request = request.into_inner();
+        answer(async {
+            let (told, invitation) = (provider::answer(request.answer)?, request.invitation_token);
+            let came = match invitation.as_str() {
+                "" => self.sessions.sign_in_by_provider(&told, address, now()).await,
+                token => self.sessions.accept_by_provider(token, &told, address, now()).await,
+            };
+            let signed_in = self.counted(came)?;
+            Ok(FinishProviderSignInResponse {
+                session_token: signed_in.session_token.expose_secret().to_owned(),
+                access_token: Some(wire::access_token(signed_in.access)),
+                workspace: workspace_name(signed_in.workspace_id),
+            })
+        })
+        .await
+    }
+
+    async fn reauthenticate_by_provider(
+        &self,
+        request: Request<ReauthenticateByProviderRequest>,
+    ) -> Result<Response<ReauthenticateByProviderResponse>, Status> {
+        let request = request.into_inner();
+        answer(async {
+            given("session_token", &request.session_token)?;
+            let (told, workspace_id) = (provider::answer(request.answer)?, workspace(&request.workspace)?);
+            let session = &request.session_token;
+            let again = self.sessions.reauthenticate_by_provider(session, &told, workspace_id, now());
+            let refreshed = self.counted(again.await)?;
+            Ok(ReauthenticateByProviderResponse {
+                access_token: Some(wire::access_token(refreshed.access)),
+                workspace: workspace_name(refreshed.workspace_id),
+            })
+        })
+        .await
+    }
+
     async fn exchange_token(
         &self,
         request: Request<ExchangeTokenRequest>,
@@ -145,11 +213,12 @@ impl SessionsService for Rpc {
 }
 
 impl Rpc {
-    /// Counts what came of a password.
+    /// Counts what came of a password, or of the provider's word.
     fn counted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         match &result {
             Ok(_) => self.metrics.signed_in(SignIn::Good),
-            Err(Error::Unauthenticated(_)) => self.metrics.signed_in(SignIn::Wrong),
+            Err(Error::Provider(Refusal::Away(_))) => self.metrics.signed_in(SignIn::ProviderAway),
+            Err(Error::Unauthenticated(_) | Error::Provider(_)) => self.metrics.signed_in(SignIn::Wrong),
             Err(Error::Throttled { .. }) => self.metrics.signed_in(SignIn::Throttled),
             Err(_) => {}
         }
@@ -173,6 +242,10 @@ fn workspace(name: &str) -> Result<Option<WorkspaceId>, Error> {
         .map_err(|error| Error::invalid("workspace", error.to_string()))
 }
 
-fn given(field: &'static str, text: &str) -> Result<(), Error> {
+fn method(by_provider: bool) -> SignInMethod {
+    if by_provider { SignInMethod::Provider } else { SignInMethod::Password }
+}
+
+pub(super) fn given(field: &'static str, text: &str) -> Result<(), Error> {
     if text.is_empty() { Err(Error::invalid(field, "must be given")) } else { Ok(()) }
 }

@@ -6,7 +6,7 @@ use proto::status::{error as status_of, internal, invalid, not_found, unavailabl
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{error::Error, key::WORKING_SECRETS_MAX, seal::KekError, store::StoreError};
+use crate::{error::Error, key::WORKING_SECRETS_MAX, oidc::Refusal, seal::KekError, store::StoreError};
 
 /// When to try again while Postgres is away.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -66,6 +66,7 @@ pub(super) fn status(error: Error) -> Status {
             status_of(Code::PermissionDenied, "NOT_A_MEMBER", "the account is not in that workspace")
         }
         Error::Unauthenticated(why) => status_of(Code::Unauthenticated, "NOT_SIGNED_IN", why),
+        Error::Provider(refusal) => refused(&refusal),
         Error::Throttled { retry_after } => {
             exhausted("TOO_MANY_ATTEMPTS", "too many wrong passwords", retry_after)
         }
@@ -95,6 +96,76 @@ pub(super) fn status(error: Error) -> Status {
             internal()
         }
     }
+}
+
+/// Nobody came in by the provider: who was at fault, and what to do.
+fn refused(refusal: &Refusal) -> Status {
+    let (code, reason, message) = match refusal {
+        Refusal::NotConfigured => (
+            Code::FailedPrecondition,
+            "PROVIDER_NOT_CONFIGURED",
+            "there is no OpenID Connect provider; sign in with SignIn, or set KEYMETER_KEYS_OIDC_ISSUER",
+        ),
+        Refusal::Ended => (
+            Code::Unauthenticated,
+            "PROVIDER_SIGN_IN_ENDED",
+            "this sign-in was used, is older than 10 minutes or was begun elsewhere; begin anew with \
+             BeginProviderSignIn",
+        ),
+        Refusal::Refused(word) => {
+            tracing::info!(provider.error = word, "the OpenID Connect provider said no");
+            (
+                Code::Unauthenticated,
+                "PROVIDER_REFUSED",
+                "the provider said no; begin anew with BeginProviderSignIn",
+            )
+        }
+        Refusal::Token(why) => {
+            tracing::warn!(why, "an ID token was not good");
+            (
+                Code::Unauthenticated,
+                "PROVIDER_TOKEN_INVALID",
+                "what the provider said of the person is not good; the log of the keys service has the cause",
+            )
+        }
+        Refusal::Away(away) => {
+            tracing::warn!(error = %away, "nobody can sign in at the OpenID Connect provider");
+            (
+                Code::Unavailable,
+                "PROVIDER_AWAY",
+                "the OpenID Connect provider gives no good answer; try again, or sign in with SignIn",
+            )
+        }
+        Refusal::NotAgain => (
+            Code::Unauthenticated,
+            "NOT_PROVED_AGAIN",
+            "the provider did not say that it asked the person anew (auth_time); begin with reauthenticate",
+        ),
+        Refusal::AnotherPerson => {
+            (Code::PermissionDenied, "ANOTHER_PERSON", "at the provider this is not the session's person")
+        }
+        Refusal::NoAccount => (
+            Code::PermissionDenied,
+            "NO_ACCOUNT",
+            "no account has this e-mail address; ask a member of a workspace for an invitation",
+        ),
+        Refusal::EmailNotVerified => (
+            Code::PermissionDenied,
+            "EMAIL_NOT_VERIFIED",
+            "the provider does not say that the e-mail address is verified; have it verified there",
+        ),
+        Refusal::LinkedToAnother => (
+            Code::PermissionDenied,
+            "LINKED_TO_ANOTHER",
+            "the account of this e-mail address belongs to another person at the provider; ask whoever runs this",
+        ),
+        Refusal::InvitedIsAnother => (
+            Code::PermissionDenied,
+            "INVITED_IS_ANOTHER",
+            "the invitation is for another e-mail address; sign in as that person, or ask for an invitation",
+        ),
+    };
+    status_of(code, reason, message)
 }
 
 fn exhausted(reason: &str, what: &str, retry_after: Duration) -> Status {

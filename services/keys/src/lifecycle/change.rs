@@ -1,10 +1,12 @@
 //! Changing, disabling, enabling and deleting keys, and retiring their secrets.
 
-use domain::SecretId;
+use domain::{KeyId, SecretId, WorkspaceId};
 use proto::resource::secret_name;
+use time::OffsetDateTime;
 
-use super::{Asked, Keys, create::check_owner, tell};
+use super::{Asked, Keys, create::check_owner, hold, tell};
 use crate::{
+    caller::Caller,
     error::Error,
     fields,
     key::{Changes, Expiry, KeyEvent, SecretRetired, Standing},
@@ -121,5 +123,30 @@ impl Keys {
         tx.commit().await?;
         tell("deleted", &key, asked.caller);
         Ok(Shown { key, ..shown })
+    }
+
+    /// Deletes a key that was deleted before, which Postgres forgot when it was restored from a copy. Who had deleted
+    /// it is not known any more.
+    ///
+    /// # Errors
+    /// Not found; Postgres.
+    pub async fn delete_again(
+        &self,
+        workspace_id: WorkspaceId,
+        key_id: KeyId,
+        now: OffsetDateTime,
+    ) -> Result<(), Error> {
+        let mut tx = self.store.begin().await?;
+        let key = hold(&mut tx, (workspace_id, key_id), now).await?.key;
+        if key.standing(now) == Standing::Deleted {
+            return Ok(());
+        }
+        let (key, caller) =
+            (key.after(&KeyEvent::Deleted {}, now), Caller { actor: "restore".into(), address: None });
+        tx.record(&key, &KeyEvent::Deleted {}, &caller).await?;
+        tx.feed(key_id).await?;
+        tx.commit().await?;
+        tell("deleted again", &key, &caller);
+        Ok(())
     }
 }

@@ -7,12 +7,12 @@ use uuid::Uuid;
 use super::{Store, StoreError, Tx};
 
 impl Store {
-    /// The account of a lower-case e-mail address, with its password's hash.
+    /// The account of a lower-case e-mail address, with its password's hash, if it has one.
     ///
     /// # Errors
     /// If Postgres does not answer.
-    pub async fn account(&self, email: &str) -> Result<Option<(AccountId, String)>, StoreError> {
-        let row: Option<(Uuid, String)> =
+    pub async fn account(&self, email: &str) -> Result<Option<(AccountId, Option<String>)>, StoreError> {
+        let row: Option<(Uuid, Option<String>)> =
             sqlx::query_as("select account_id, password_hash from accounts where email = $1")
                 .bind(email)
                 .fetch_optional(&self.pool)
@@ -22,19 +22,19 @@ impl Store {
 }
 
 impl Tx {
-    /// The id of an account.
+    /// The id of an account; held against an erasure until the end of the transaction.
     ///
     /// # Errors
     /// If Postgres does not answer.
     pub async fn account_id(&mut self, email: &str) -> Result<Option<AccountId>, StoreError> {
-        let id = sqlx::query_scalar("select account_id from accounts where email = $1")
+        let id = sqlx::query_scalar("select account_id from accounts where email = $1 for update")
             .bind(email)
             .fetch_optional(&mut *self.inner)
             .await?;
         Ok(id.map(AccountId::from_uuid))
     }
 
-    /// Adds an account; false if the address has one already.
+    /// Adds an account, without a password for whoever signs in at the provider; false if the address has one already.
     ///
     /// # Errors
     /// If Postgres does not answer.
@@ -42,7 +42,7 @@ impl Tx {
         &mut self,
         account_id: AccountId,
         email: &str,
-        password_hash: &str,
+        password_hash: Option<&str>,
         now: OffsetDateTime,
     ) -> Result<bool, StoreError> {
         let sql =

@@ -66,6 +66,9 @@ impl Store {
     }
 }
 
+/// The bucket sequence of a tombstone that never leaves.
+const KEPT: i64 = i64::MAX;
+
 impl Relay {
     /// Lets tombstones of keys that were deleted before `until` leave the feed, at most `limit` of them. The
     /// bucket may lose them once every part of the snapshot is at least as new as `bucket_sequence`. Returns how
@@ -107,12 +110,39 @@ impl Relay {
     /// If Postgres does not answer.
     pub async fn removable(&mut self, limit: usize) -> Result<Vec<SecretHash>, StoreError> {
         let sql = "select r.secret_hash from feed_removals r, feed_state
-                   where snapshot_sequence is null or r.bucket_sequence <= snapshot_sequence limit $1";
+                   where (snapshot_sequence is null or r.bucket_sequence <= snapshot_sequence)
+                     and r.bucket_sequence < $2 limit $1";
         let rows: Vec<Vec<u8>> = sqlx::query_scalar(sql)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .bind(KEPT)
             .fetch_all(&mut *self.connection)
             .await?;
         rows.iter().map(|hash| secret_hash(hash)).collect()
+    }
+
+    /// Of these hashes those that are of no secret.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn nobodys(&mut self, hashes: &[SecretHash]) -> Result<Vec<SecretHash>, StoreError> {
+        let sql = "select hash from unnest($1::bytea[]) hash
+                   where not exists (select from secrets where secret_hash = hash)";
+        let hashes: Vec<&[u8]> = hashes.iter().map(|hash| &hash.as_bytes()[..]).collect();
+        let rows: Vec<Vec<u8>> =
+            sqlx::query_scalar(sql).bind(hashes).fetch_all(&mut *self.connection).await?;
+        rows.iter().map(|hash| secret_hash(hash)).collect()
+    }
+
+    /// Notes that the bucket has, and keeps, tombstones under these hashes, which are of no secret.
+    ///
+    /// # Errors
+    /// If Postgres does not answer.
+    pub async fn keep(&mut self, hashes: &[SecretHash]) -> Result<(), StoreError> {
+        let hashes: Vec<&[u8]> = hashes.iter().map(|hash| &hash.as_bytes()[..]).collect();
+        let sql = "insert into feed_removals (secret_hash, bucket_sequence) select unnest($1::bytea[]), $2
+                   on conflict (secret_hash) do nothing";
+        sqlx::query(sql).bind(hashes).bind(KEPT).execute(&mut *self.connection).await?;
+        Ok(())
     }
 
     /// From now on no older part of the snapshot may be used.

@@ -24,6 +24,7 @@ pub mod erasures;
 pub mod exports;
 pub mod feed;
 pub mod idempotency;
+pub mod identities;
 pub mod invitations;
 pub mod keys;
 pub mod leaks;

@@ -63,8 +63,8 @@ impl Tx {
         Ok(rows.into_iter().map(|(id, alone)| (WorkspaceId::from_uuid(id), alone)).collect())
     }
 
-    /// Destroys an account's keys, sessions, memberships and invitations, and makes it nobody's. Its row stays, since records
-    /// name its id.
+    /// Destroys an account's keys, sessions, memberships, invitations and its link to the provider, and makes it
+    /// nobody's. Its row stays, since records name its id.
     ///
     /// # Errors
     /// If Postgres does not answer.
@@ -78,6 +78,7 @@ impl Tx {
             "delete from person_keys where account_id = $1",
             "delete from sessions where account_id = $1",
             "delete from memberships where account_id = $1",
+            "delete from identities where account_id = $1",
         ] {
             sqlx::query(sql).bind(account_id.as_uuid()).execute(&mut *self.inner).await?;
         }

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Store, StoreError};
-use crate::sessions::Session;
+use crate::sessions::{Proved, Session};
 
 impl Store {
     /// Adds a session under its token's hash.
@@ -16,16 +16,20 @@ impl Store {
         &self,
         token_hash: &[u8],
         account_id: AccountId,
-        now: OffsetDateTime,
-        expire_time: OffsetDateTime,
+        proved: Proved,
+        (now, expire_time): (OffsetDateTime, OffsetDateTime),
     ) -> Result<(), StoreError> {
-        let sql = "insert into sessions (token_hash, account_id, create_time, authenticate_time, last_used_time, expire_time)
-                   values ($1, $2, $3, $3, $3, $4)";
+        let sql =
+            "insert into sessions (token_hash, account_id, create_time, authenticate_time, last_used_time,
+                                         expire_time, by_provider)
+                   values ($1, $2, $3, $5, $3, $4, $6)";
         sqlx::query(sql)
             .bind(token_hash)
             .bind(account_id.as_uuid())
             .bind(now)
             .bind(expire_time)
+            .bind(proved.at)
+            .bind(proved.by_provider)
             .execute(&self.pool)
             .await?;
         Ok(())
@@ -36,20 +40,23 @@ impl Store {
     /// # Errors
     /// If Postgres does not answer.
     pub async fn session(&self, token_hash: &[u8]) -> Result<Option<Session>, StoreError> {
-        let sql = "select account_id, email, last_used_time, expire_time, authenticate_time
+        let sql = "select account_id, email, last_used_time, expire_time, authenticate_time, by_provider
                    from sessions join accounts using (account_id) where token_hash = $1";
-        let row: Option<(Uuid, String, OffsetDateTime, OffsetDateTime, OffsetDateTime)> =
+        let row: Option<(Uuid, String, OffsetDateTime, OffsetDateTime, OffsetDateTime, bool)> =
             sqlx::query_as(sql).bind(token_hash).fetch_optional(&self.pool).await?;
-        Ok(row.map(|(account_id, email, last_used_time, expire_time, authenticate_time)| Session {
-            account_id: AccountId::from_uuid(account_id),
-            email,
-            last_used_time,
-            expire_time,
-            authenticate_time,
+        Ok(row.map(|(account_id, email, last_used_time, expire_time, authenticate_time, by_provider)| {
+            Session {
+                account_id: AccountId::from_uuid(account_id),
+                email,
+                last_used_time,
+                expire_time,
+                authenticate_time,
+                by_provider,
+            }
         }))
     }
 
-    /// Notes that a session's person has just given the password.
+    /// Notes that a session's person has just proved who they are.
     ///
     /// # Errors
     /// If Postgres does not answer.

@@ -62,6 +62,25 @@ async fn it_makes_what_is_missing_and_nothing_twice() {
     assert_eq!(std::fs::read_to_string(&token).unwrap(), service_token);
     assert!(!first.contains(PASSWORD) && !first.contains(&service_token));
 
+    // What edges need, anew each time.
+    let [feed_keys, edge_token] = ["feed-keys", "edge-token"].map(|name| folder.path().join(name));
+    for file in [&feed_keys, &edge_token] {
+        std::fs::write(file, "old").unwrap();
+    }
+    let for_edges = [
+        ("KEYMETER_KEYS_FEED_KEYS_FILE", feed_keys.to_str().unwrap()),
+        ("KEYMETER_KEYS_EDGE_TOKEN_FILE", edge_token.to_str().unwrap()),
+    ];
+    assert!(bootstrap(&postgres, &folder, &for_edges).await.0);
+    let (url, kek) = (postgres.url_as(ROLE), folder.path().join("kek"));
+    let settings =
+        [("KEYMETER_KEYS_DATABASE_URL", url.as_str()), ("KEYMETER_KEYS_KEK_FILE", kek.to_str().unwrap())];
+    let mut printed = Service::spawn_with("keys", &["feed-keys"], &settings);
+    assert!(printed.wait().await.success());
+    assert_eq!(std::fs::read_to_string(&feed_keys).unwrap(), printed.log());
+    assert_eq!(std::fs::read_to_string(&edge_token).unwrap().trim_end().split('.').count(), 3, "a JWT");
+    assert_eq!(std::fs::metadata(&edge_token).unwrap().permissions().mode() & 0o777, 0o600);
+
     // A file that outlives its database is registered again.
     let _ = postgres.query("delete from service_tokens");
     assert!(bootstrap(&postgres, &folder, &[]).await.0);

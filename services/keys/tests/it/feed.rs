@@ -11,7 +11,7 @@ use keys::{
 use parts::eventually;
 use proto::{
     events::{KeyFeedEntry, KeyState},
-    keys::{DeleteKeyRequest, Key, UpdateKeyRequest},
+    keys::{DeleteKeyRequest, GetKeyRequest, Key, UpdateKeyRequest},
     resource::parse_workspace_name,
 };
 use time::OffsetDateTime;
@@ -142,6 +142,27 @@ async fn an_older_entry_replaces_no_newer_one() {
     rename(&run, &key, "version 3").await;
     rename(&run, &key, "version 4").await;
     run.fed(&made.secret, |entry| entry.version == 4).await;
+}
+
+#[tokio::test]
+async fn what_the_feed_knows_to_be_deleted_is_deleted() {
+    let run = Running::start().await;
+    let made = run.make("a").await;
+    let entry = run.fed(&made.secret, |_| true).await;
+    outbox_is_empty(&run).await;
+    // As after Postgres was restored from a copy of before the deletion.
+    let tombstone = KeyFeedEntry { version: 2, state: KeyState::Deleted.into(), ..entry };
+    run.plant(&made.secret, run.sign_entry(&made.secret, &tombstone).await).await;
+    let name = made.key.unwrap().name;
+    eventually("the key is deleted", async || {
+        let request = run.ask(GetKeyRequest { name: name.clone() });
+        run.keys().get_key(request).await.unwrap().into_inner().delete_time.is_some()
+    })
+    .await;
+    outbox_is_empty(&run).await;
+    assert_eq!(run.fed(&made.secret, |_| true).await.state(), KeyState::Deleted);
+    let actors = "select actor from key_events where version = 2";
+    assert_eq!(run.postgres.query(actors), "restore\n");
 }
 
 #[tokio::test]

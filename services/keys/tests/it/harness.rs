@@ -65,11 +65,16 @@ pub(crate) struct Served {
 
 impl Running {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with more settings.
+    pub(crate) async fn start_with(settings: &[&str]) -> Self {
         let (postgres, nats) = tokio::join!(Postgres::start(), Nats::start());
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("kek"), "5a".repeat(32)).unwrap();
         let workspace_id = add_person(&postgres, &folder, EMAIL, "Analytical Engines").await;
-        let service = serve(&postgres.url_as(ROLE), &nats.url(), &folder).await;
+        let service = serve_with(&postgres.url_as(ROLE), &nats.url(), &folder, settings).await;
         eventually("the service is ready", async || *service.health.ready().borrow()).await;
         let mut sessions = SessionsServiceClient::new(service.channel.clone());
         let admin = sign_in(&mut sessions, EMAIL).await.unwrap().access_token.unwrap().token;
@@ -245,6 +250,8 @@ pub(crate) async fn add_person(
         password_file,
         workspace_name: workspace.into(),
         service_token_file: token_file(folder, email),
+        feed_keys_file: None,
+        edge_token_file: None,
     };
     migrate(postgres).await;
     let store = Store::new(&postgres.url_as(ROLE).into()).unwrap();

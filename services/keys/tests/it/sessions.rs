@@ -12,6 +12,8 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::{EMAIL, PASSWORD, Running, bearer, reason, sign_in, token_file};
 
+mod provider;
+
 fn metadata(token: &str) -> MetadataMap {
     bearer(token, ()).metadata().clone()
 }

@@ -92,7 +92,7 @@ pub(crate) fn quarters(
     conditions.push(builder.within(Source::Quarters, &[span.touched_quarters()]));
     let limit = builder.put("limit", Value::Int(limit.into()));
     let events = Builder::events(Source::Quarters, &[], &conditions);
-    builder.end(format!(
+    builder.end("quarters", format!(
         "select toInt64(toUnixTimestamp(toStartOfFifteenMinutes(occurred_at))) as start_s, count() as call_count\n\
          {events}\ngroup by start_s\norder by start_s {}\nlimit {limit}",
         direction.word()
@@ -128,10 +128,13 @@ pub(crate) fn page(
     let events = Builder::events(Source::Rows, &first, &conditions);
     let order = direction.word();
     let in_order = u8::from(condition.is_of_one_key());
-    builder.end(format!(
-        "select\n  {CALL}\n{events}\norder by occurred_at {order}, request_id {order}\nlimit {limit}\n\
+    builder.end(
+        "page",
+        format!(
+            "select\n  {CALL}\n{events}\norder by occurred_at {order}, request_id {order}\nlimit {limit}\n\
          settings optimize_read_in_order = {in_order}"
-    ))
+        ),
+    )
 }
 
 /// One call, if it happened in the span.
@@ -140,7 +143,7 @@ pub(crate) fn call(workspace_id: WorkspaceId, request_id: RequestId, span: Span)
     let request_id = builder.put("request_id", Value::Uuid(request_id.as_uuid()));
     let conditions = [format!("request_id = {request_id}"), builder.within(Source::Rows, &[span])];
     let events = Builder::events(Source::Rows, &[], &conditions);
-    builder.end(format!("select\n  {CALL}\n{events}\nlimit 1"))
+    builder.end("call", format!("select\n  {CALL}\n{events}\nlimit 1"))
 }
 
 /// At most `limit` calls that were written since, in the order in which they were.
@@ -154,7 +157,10 @@ pub(crate) fn tail(
     let mut builder = Builder::new(workspace_id);
     let events = builder.written(condition, span, since);
     let limit = builder.put("limit", Value::Int(limit.into()));
-    builder.end(format!("select\n  {CALL}\n{events}\norder by ingested_at, shard, request_id\nlimit {limit}"))
+    builder.end(
+        "tail",
+        format!("select\n  {CALL}\n{events}\norder by ingested_at, shard, request_id\nlimit {limit}"),
+    )
 }
 
 /// Of each shard the number of calls that were written since, and when the last one was.
@@ -166,7 +172,7 @@ pub(crate) fn tail_ends(
 ) -> Statement {
     let mut builder = Builder::new(workspace_id);
     let events = builder.written(condition, span, since);
-    builder.end(format!(
+    builder.end("tail_ends", format!(
         "select shard, toUnixTimestamp64Milli(max(ingested_at)) as written_ms, count() as call_count\n{events}\ngroup by shard"
     ))
 }
@@ -220,18 +226,23 @@ pub(crate) fn export_end(workspace_id: WorkspaceId, part: &Part<'_>, rows: u32) 
     let (first, conditions) = part.conditions(&mut builder);
     let skipped = builder.put("skipped", Value::Int(i64::from(rows) - 1));
     let events = Builder::events(Source::Rows, &first, &conditions);
-    builder.end(format!(
-        "select key_id, toUnixTimestamp64Milli(occurred_at) as occurred_at_ms, request_id\n{events}\n\
+    builder.end(
+        "export_end",
+        format!(
+            "select key_id, toUnixTimestamp64Milli(occurred_at) as occurred_at_ms, request_id\n{events}\n\
          order by {FILE_ORDER}\nlimit 1 offset {skipped}"
-    ))
+        ),
+    )
 }
 
 /// How many calls a part has that has no end.
 pub(crate) fn export_count(workspace_id: WorkspaceId, part: &Part<'_>) -> Statement {
     let mut builder = Builder::new(workspace_id);
     let (first, conditions) = part.conditions(&mut builder);
-    builder
-        .end(format!("select count() as call_count\n{}", Builder::events(Source::Rows, &first, &conditions)))
+    builder.end(
+        "export_count",
+        format!("select count() as call_count\n{}", Builder::events(Source::Rows, &first, &conditions)),
+    )
 }
 
 /// The calls of a part, up to and with `end` if it has one.
@@ -242,7 +253,7 @@ pub(crate) fn export(workspace_id: WorkspaceId, part: &Part<'_>, end: Option<(Uu
         conditions.push(format!("({FILE_ORDER}) <= {}", place(&mut builder, end)));
     }
     let events = Builder::events(Source::Rows, &first, &conditions);
-    builder.end(format!("select\n  {FILE}\n{events}\norder by {FILE_ORDER}"))
+    builder.end("export", format!("select\n  {FILE}\n{events}\norder by {FILE_ORDER}"))
 }
 
 fn place(builder: &mut Builder, (key_id, position): (Uuid, Position)) -> String {

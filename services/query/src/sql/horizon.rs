@@ -57,34 +57,34 @@ cross join (select 1 from keymeter.gaps limit 0) as gaps";
 
 /// How far each shard is complete.
 pub(crate) fn watermarks() -> Statement {
-    statement(WATERMARKS)
+    statement("watermarks", WATERMARKS)
 }
 
 /// How far every shard is archived.
 pub(crate) fn archive() -> Statement {
-    statement(ARCHIVE)
+    statement("archive", ARCHIVE)
 }
 
 /// How long workspaces keep their rows, where they have chosen.
 pub(crate) fn retentions() -> Statement {
-    statement(RETENTIONS)
+    statement("retentions", RETENTIONS)
 }
 
 /// What changes with the gaps.
 pub(crate) fn gaps_version() -> Statement {
-    statement(GAPS_VERSION)
+    statement("gaps_version", GAPS_VERSION)
 }
 
 /// The newest 1,000 gaps of each workspace.
 pub(crate) fn gaps() -> Statement {
-    statement(GAPS)
+    statement("gaps", GAPS)
 }
 
 /// Fails unless every table that is read is there.
 pub(crate) fn probe() -> Statement {
-    statement(PROBE)
+    statement("probe", PROBE)
 }
 
-fn statement(text: &str) -> Statement {
-    Statement { text: text.to_owned(), params: Vec::new() }
+fn statement(name: &'static str, text: &str) -> Statement {
+    Statement { name, text: text.to_owned(), params: Vec::new() }
 }

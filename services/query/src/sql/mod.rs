@@ -22,9 +22,10 @@ pub(crate) use calls::{
 pub(crate) use horizon::{archive, gaps, gaps_version, probe, retentions, watermarks};
 pub(crate) use totals::{Dimension, breakdown, callers, key_usage, latency, p95_by, series, summary};
 
-/// SQL and its parameters, by name.
+/// SQL and its parameters, by name; and a name of its own, for spans.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Statement {
+    pub(crate) name: &'static str,
     pub(crate) text: String,
     pub(crate) params: Vec<(String, Value)>,
 }
@@ -84,8 +85,8 @@ impl Builder {
         text
     }
 
-    fn end(self, text: String) -> Statement {
-        Statement { text, params: self.params }
+    fn end(self, name: &'static str, text: String) -> Statement {
+        Statement { name, text, params: self.params }
     }
 
     /// Takes a parameter; returns what stands for it in the text. Of equal names the later ones get a number.

@@ -80,7 +80,7 @@ impl Dimension {
 pub(crate) fn summary(workspace_id: WorkspaceId, condition: &Condition, plan: &Plan) -> Statement {
     let mut builder = Builder::new(workspace_id);
     let tallies = builder.tallies(condition, plan, &[], |_| String::new());
-    builder.end(format!("select\n  {COUNTS}\nfrom (\n{tallies}\n)"))
+    builder.end("summary", format!("select\n  {COUNTS}\nfrom (\n{tallies}\n)"))
 }
 
 /// Counts by the values of `dimensions`, one or two: the `limit` most called ones, each `listed`, and one row, not
@@ -98,8 +98,10 @@ pub(crate) fn breakdown(
         format!("{value} as value, {second} as second, ")
     });
     let limit = builder.put("limit", Value::Int(limit.into()));
-    builder.end(format!(
-        "select
+    builder.end(
+        "breakdown",
+        format!(
+            "select
   place <= {limit} as listed,
   if(listed, value, '') as name,
   if(listed, second, '') as second_name,
@@ -121,7 +123,8 @@ group by value, second
 )
 group by listed, name, second_name
 order by listed desc, total desc, name, second_name"
-    ))
+        ),
+    )
 }
 
 /// Counts by bars that begin at `starts_s`, in seconds since 1970, in order; bars without calls are left out.
@@ -134,9 +137,10 @@ pub(crate) fn series(
     let mut builder = Builder::new(workspace_id);
     let starts = builder.put("starts_s", Value::Ints(starts_s.to_vec()));
     let tallies = builder.tallies(condition, plan, &["start_s"], |source| bar(source, &starts));
-    builder.end(format!(
-        "select\n  start_s,\n  {COUNTS}\nfrom (\n{tallies}\n)\ngroup by start_s\norder by start_s"
-    ))
+    builder.end(
+        "series",
+        format!("select\n  start_s,\n  {COUNTS}\nfrom (\n{tallies}\n)\ngroup by start_s\norder by start_s"),
+    )
 }
 
 /// Counts, last call and bars of the `limit` most called keys; `key_count` is the number of all.
@@ -161,8 +165,10 @@ pub(crate) fn key_usage(
         )
     });
     let limit = builder.put("limit", Value::Int(limit.into()));
-    builder.end(format!(
-        "select
+    builder.end(
+        "key_usage",
+        format!(
+            "select
   key_id,
   sum(bar_count) as total_count,
   sum(completed) as completed_count,
@@ -190,7 +196,8 @@ group by key_id, start_s
 group by key_id
 order by total_count desc, UUIDToNum(key_id)
 limit {limit}"
-    ))
+        ),
+    )
 }
 
 /// Percentiles of latency, in microseconds: from the calls themselves, or, if not `is_exact`, from the middles of
@@ -205,7 +212,7 @@ pub(crate) fn latency(
     let levels = "0.5, 0.9, 0.95, 0.99";
     if is_exact {
         let events = builder.segments(plan, condition, |_, events| events);
-        return builder.end(format!(
+        return builder.end("latency", format!(
             "select\n  count() as call_count,\n  quantilesExact({levels})(latency_us) as percentiles_us,\n  \
              max(latency_us) as max_us\n{events}"
         ));
@@ -217,7 +224,7 @@ pub(crate) fn latency(
              count() as calls,\n  max(latency_us) as longest\n{events}\ngroup by bucket"
         )
     });
-    builder.end(format!(
+    builder.end("latency", format!(
         "select\n  sum(calls) as call_count,\n  quantilesExactWeighted({levels})(middle_us, calls) as percentiles_us,\n  \
          max(longest) as max_us\nfrom (\nselect {middle_us} as middle_us, calls, longest\nfrom (\n{buckets}\n)\n)"
     ))
@@ -240,7 +247,7 @@ pub(crate) fn p95_by(
              and {value} in {values}\ngroup by value, bucket"
         )
     });
-    builder.end(format!(
+    builder.end("p95_by", format!(
         "select value, quantileExactWeighted(0.95)({middle_us}, calls) as p95_us\nfrom (\n{buckets}\n)\ngroup by value"
     ))
 }
@@ -263,7 +270,7 @@ fn middle_us() -> String {
 pub(crate) fn callers(workspace_id: WorkspaceId, condition: &Condition, plan: &Plan) -> Statement {
     let mut builder = Builder::new(workspace_id);
     let events = builder.segments(plan, condition, |_, events| events);
-    builder.end(format!(
+    builder.end("callers", format!(
         "select\n  uniqExact(client_ip) as client_ip_count,\n  uniqExact(user_agent) as user_agent_count,\n  \
          uniqExact(key_id) as key_count\n{events}"
     ))

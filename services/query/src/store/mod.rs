@@ -18,6 +18,7 @@ use secrecy::ExposeSecret as _;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
+use trace::{Span, TRACEPARENT, Traceparent};
 use uuid::Uuid;
 
 use crate::{
@@ -30,6 +31,9 @@ use crate::{
 };
 
 mod rows;
+mod span;
+
+use span::Server;
 
 use rows::{ArchiveRow, GapsVersionRow, ProbeRow};
 pub(crate) use rows::{
@@ -54,6 +58,7 @@ impl<T: RowOwned + RowRead + Send> Answer for T {}
 #[derive(Clone)]
 pub(crate) struct Store {
     client: Client,
+    server: Server,
     turns: Turns,
     last: Arc<Mutex<Option<Reading>>>,
 }
@@ -69,6 +74,8 @@ pub(crate) struct File {
     cursor: BytesCursor,
     deadline: Instant,
     _turn: Turn,
+    /// Ends with the file.
+    span: Option<Span>,
 }
 
 impl Store {
@@ -92,7 +99,7 @@ impl Store {
             client = client.with_password(password.expose_secret());
         }
         let turns = Turns::new(config.queries_max.into(), config.workspace_queries_max.into());
-        Self { client, turns, last: Arc::default() }
+        Self { client, server: (&config.clickhouse_url).into(), turns, last: Arc::default() }
     }
 
     /// The rows of an answer, in the workspace's turn; what they cost is added to `cost`.
@@ -116,15 +123,16 @@ impl Store {
         deadline: Instant,
     ) -> Result<File, StoreError> {
         let turn = self.turn(workspace_id, deadline).await?;
+        let span = self.server.asked(statement.name);
         let query = self
-            .limited(statement, deadline)?
+            .limited(statement, deadline, span.as_ref())?
             // A column of a file may have the name of what it is made of.
             .with_setting("prefer_column_name_to_alias", "1")
             .with_setting("output_format_json_quote_64bit_integers", "0")
             .with_setting("output_format_parquet_string_as_string", "1")
             .with_setting("output_format_arrow_string_as_string", "1");
         let cursor = query.fetch_bytes(format).map_err(|error| sort(&error))?;
-        Ok(File { cursor, deadline, _turn: turn })
+        Ok(File { cursor, deadline, _turn: turn, span })
     }
 
     /// The last reading of the small tables; a new one if that is old.
@@ -201,8 +209,21 @@ impl Store {
         deadline: Instant,
         cost: &Cost,
     ) -> Result<Vec<T>, StoreError> {
+        let span = self.server.asked(statement.name);
+        let answer = self.answer(statement, deadline, cost, span.as_ref()).await;
+        span::answered(span.as_ref(), &answer);
+        answer
+    }
+
+    async fn answer<T: Answer>(
+        &self,
+        statement: Statement,
+        deadline: Instant,
+        cost: &Cost,
+        span: Option<&Span>,
+    ) -> Result<Vec<T>, StoreError> {
         // Only with the whole answer does ClickHouse tell what it read.
-        let query = self.limited(statement, deadline)?.with_setting("wait_end_of_query", "1");
+        let query = self.limited(statement, deadline, span)?.with_setting("wait_end_of_query", "1");
         let reading = async {
             let mut cursor = query.fetch::<T>()?;
             let mut rows = Vec::new();
@@ -220,12 +241,24 @@ impl Store {
         }
     }
 
-    fn limited(&self, statement: Statement, deadline: Instant) -> Result<Query, StoreError> {
+    fn limited(
+        &self,
+        statement: Statement,
+        deadline: Instant,
+        span: Option<&Span>,
+    ) -> Result<Query, StoreError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(StoreError::TimedOut);
         }
-        let query = self.client.query_raw(&statement.text);
+        let query = match span {
+            None => self.client.query_raw(&statement.text),
+            // ClickHouse notes its own spans in it, where it is asked to.
+            Some(span) => {
+                let told = Traceparent::from(&span.ids()).to_string();
+                self.client.clone().with_header(TRACEPARENT.as_str(), told).query_raw(&statement.text)
+            }
+        };
         let query = statement.params.into_iter().fold(query, |query, (name, value)| match value {
             Value::Int(value) => query.param(&name, value),
             Value::Ints(values) => query.param(&name, values),
@@ -245,10 +278,14 @@ impl Store {
 impl File {
     /// Its next bytes; none at its end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
-        match timeout_at(self.deadline, self.cursor.next()).await {
+        let next = match timeout_at(self.deadline, self.cursor.next()).await {
             Ok(bytes) => bytes.map_err(|error| sort(&error)),
             Err(_) => Err(StoreError::TimedOut),
+        };
+        if let (Err(error), Some(span)) = (&next, &self.span) {
+            span.failed(error.label());
         }
+        next
     }
 }
 

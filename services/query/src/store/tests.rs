@@ -21,7 +21,7 @@ struct ExplainRow {
 }
 
 fn statement(text: &str) -> Statement {
-    Statement { text: text.to_owned(), params: vec![] }
+    Statement { name: "test", text: text.to_owned(), params: vec![] }
 }
 
 fn store(clickhouse: &parts::ClickHouse, flags: &[&str]) -> Store {

@@ -66,7 +66,7 @@ async fn sigterm_lets_a_running_call_end() {
     // ClickHouse hangs, so the call is under way when the signal comes.
     running.clickhouse.pause();
     let call = running.ask();
-    running.metric("keymeter_query_running_calls 1").await;
+    running.metric("keymeter_rpc_running{rpc=\"keymeter.usage.v1.UsageService/GetSummary\"} 1").await;
     let kill = Command::new("kill").arg("-TERM").arg(running.service.pid().to_string()).status().unwrap();
     assert!(kill.success());
     parts::eventually("it drains", async || running.service.log().contains("draining")).await;
@@ -82,10 +82,10 @@ async fn a_cancelled_call_is_given_up() {
     let mut running = Running::ready().await;
     running.clickhouse.pause();
     let call = running.ask();
-    running.metric("keymeter_query_running_calls 1").await;
+    running.metric("keymeter_rpc_running{rpc=\"keymeter.usage.v1.UsageService/GetSummary\"} 1").await;
     call.abort();
     // ClickHouse still hangs: nothing but the cancellation can have ended it.
-    running.metric("keymeter_query_running_calls 0").await;
+    running.metric("keymeter_rpc_running{rpc=\"keymeter.usage.v1.UsageService/GetSummary\"} 0").await;
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn readiness_says_what_is_missing_and_since_when() {
     running.clickhouse.create_tables().await;
     running.service.wait_ready(&health).await;
     running.ask().await.unwrap().unwrap();
-    running.metric("keymeter_query_call_duration_seconds_count{code=\"Ok\",rpc=\"GetSummary\"} 1").await;
+    running.metric("keymeter_rpc_duration_seconds_count{code=\"Ok\",rpc=\"keymeter.usage.v1.UsageService/GetSummary\"} 1").await;
 
     running.clickhouse.kill().await;
     let need = parts::eventually("ClickHouse is missed", missing).await;

@@ -378,4 +378,32 @@ impl SessionsService for Sessions {
     ) -> Result<Response<keys::ExchangeTokenResponse>, Status> {
         Err(Status::unimplemented("not asked for here"))
     }
+
+    async fn get_provider(
+        &self,
+        _: Request<keys::GetProviderRequest>,
+    ) -> Result<Response<keys::GetProviderResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn begin_provider_sign_in(
+        &self,
+        _: Request<keys::BeginProviderSignInRequest>,
+    ) -> Result<Response<keys::BeginProviderSignInResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn finish_provider_sign_in(
+        &self,
+        _: Request<keys::FinishProviderSignInRequest>,
+    ) -> Result<Response<keys::FinishProviderSignInResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn reauthenticate_by_provider(
+        &self,
+        _: Request<keys::ReauthenticateByProviderRequest>,
+    ) -> Result<Response<keys::ReauthenticateByProviderResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What entries can say was done: the action, what to choose it by, and how its sentence goes on after the actor.
-pub(crate) const ACTIONS: [(&str, &str, &str); 25] = [
+pub(crate) const ACTIONS: [(&str, &str, &str); 26] = [
     ("create_key", "Key generated", "generated the key"),
     ("update_key", "Key changed", "changed the key"),
     ("disable_key", "Key disabled", "disabled the key"),
@@ -28,6 +28,7 @@ pub(crate) const ACTIONS: [(&str, &str, &str); 25] = [
     ("receipt", "Receipt of a deletion", "was given a receipt that edges refuse the key"),
     ("create_invitation", "Person invited", "invited somebody"),
     ("accept_invitation", "Invitation accepted", "came in by an invitation"),
+    ("link_identity", "Sign-in linked", "signed in at the provider for the first time as"),
     ("delete_invitation", "Invitation withdrawn", "withdrew an invitation"),
     ("update_member", "Role changed", "changed the role of"),
     ("remove_member", "Member removed", "removed"),

@@ -13,11 +13,8 @@ use axum::{
 use axum_extra::extract::CookieJar;
 use domain::InvitationId;
 use proto::{
-    keys::{
-        AcceptInvitationRequest, AcceptInvitationResponse, CreateInvitationRequest, DeleteInvitationRequest,
-        Invitation, Role,
-    },
-    resource::{invitation_name, parse_workspace_name, workspace_name},
+    keys::{AcceptInvitationRequest, CreateInvitationRequest, DeleteInvitationRequest, Invitation, Role},
+    resource::{invitation_name, workspace_name},
 };
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -29,6 +26,7 @@ use super::{
     members::Yes,
     members_view::{Choice, InvitationView, Reader, choices},
     permission::require,
+    sign_in,
 };
 use crate::{
     App, clients,
@@ -86,6 +84,22 @@ struct AcceptPage<'a> {
     /// Who is signed in meanwhile.
     email: Option<String>,
     errors: Violations,
+    /// Where one may sign in as well.
+    provider: Option<String>,
+}
+
+impl<'a> AcceptPage<'a> {
+    async fn new(
+        app: &App,
+        jar: &CookieJar,
+        token: &'a str,
+        errors: Violations,
+        reference: &Reference,
+    ) -> Self {
+        let (email, provider) =
+            tokio::join!(signed_in(app, jar, reference), app.sessions.provider(reference));
+        Self { token, email, errors, provider }
+    }
 }
 
 /// `GET /members/invite`
@@ -163,8 +177,7 @@ pub(crate) async fn open(
     if !is_plausible(&token) {
         return Problem::not_found(&reference).into_response_as(false, None);
     }
-    let email = signed_in(&app, &jar, &reference).await;
-    page(&AcceptPage { token: &token, email, errors: Violations::default() })
+    page(&AcceptPage::new(&app, &jar, &token, Violations::default(), &reference).await)
 }
 
 /// `POST /invitations/{token}`: starts a session in the workspace; the one that the browser came with ends.
@@ -180,33 +193,30 @@ pub(crate) async fn accept(
     }
     let message = AcceptInvitationRequest { token: token.clone(), password: form.password };
     match app.clients.sessions.clone().accept_invitation(clients::open(message, &reference)).await {
-        Ok(accepted) => come_in(&app, jar, accepted.into_inner(), &reference).await,
+        Ok(accepted) => {
+            let accepted = accepted.into_inner();
+            let workspace = Some(accepted.workspace.as_str());
+            sign_in::come_in(&app, jar, accepted.session_token, workspace, HOME, &reference).await
+        }
         Err(status) => {
-            let email = signed_in(&app, &jar, &reference).await;
-            refused(&token, email, &status, &reference)
+            let form = AcceptPage::new(&app, &jar, &token, Violations::default(), &reference).await;
+            refused(form, &status, &reference)
         }
     }
 }
 
-async fn come_in(
+/// The page after nobody came in by the provider, which `error` is about.
+pub(crate) async fn refused_at_provider(
     app: &App,
-    jar: CookieJar,
-    accepted: AcceptInvitationResponse,
+    jar: &CookieJar,
+    token: &str,
+    error: &str,
     reference: &Reference,
 ) -> Response {
-    if let Some(old) = app.sessions.token(&jar)
-        && let Err(status) = app.sessions.end(&old, reference).await
-    {
-        tracing::warn!(rpc.code = ?status.code(), request.reference = %reference, "the session before was not ended");
-    }
-    let mut jar = jar.add(app.sessions.cookie(accepted.session_token));
-    if let Ok(workspace_id) = parse_workspace_name(&accepted.workspace) {
-        jar = jar.add(app.sessions.workspace_cookie(workspace_id));
-    }
-    (jar, Redirect::to(HOME)).into_response()
+    page(&AcceptPage::new(app, jar, token, Violations::whole(error), reference).await)
 }
 
-fn refused(token: &str, email: Option<String>, status: &Status, reference: &Reference) -> Response {
+fn refused(form: AcceptPage<'_>, status: &Status, reference: &Reference) -> Response {
     let (code, errors) = match status.code() {
         Code::Unauthenticated => {
             let text = "The password is wrong, or the invitation was accepted, withdrawn or has ended. If the \
@@ -226,7 +236,7 @@ fn refused(token: &str, email: Option<String>, status: &Status, reference: &Refe
             (problem.status, Violations::whole(text))
         }
     };
-    let mut response = (code, page(&AcceptPage { token, email, errors })).into_response();
+    let mut response = (code, page(&AcceptPage { errors, ..form })).into_response();
     if let Some(seconds) = retry_seconds(status) {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
@@ -240,7 +250,7 @@ async fn signed_in(app: &App, jar: &CookieJar, reference: &Reference) -> Option<
     Some(access.email.clone())
 }
 
-fn is_plausible(token: &str) -> bool {
+pub(super) fn is_plausible(token: &str) -> bool {
     let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
     token.starts_with("kminv_") && token.len() <= TOKEN_BYTES_MAX && token.bytes().all(known)
 }

@@ -184,8 +184,7 @@ pub(crate) async fn change_role(
 
 /// `GET /members/{account_id}/remove`
 pub(crate) async fn confirm_remove(visit: Visit, Path(account_id): Path<String>) -> Result<Response, Stop> {
-    require(&visit, Right::ManageMembers).await?;
-    let member = get(&visit, &account_id).await?;
+    let member = get_removable(&visit, &account_id).await?;
     Ok(page(&RemovePage { shell: visit.shell(), member, errors: Violations::default() }))
 }
 
@@ -196,8 +195,7 @@ pub(crate) async fn remove(
     Form(form): Form<Yes>,
 ) -> Result<Response, Stop> {
     visit.opened_in(&form.workspace)?;
-    require(&visit, Right::ManageMembers).await?;
-    let member = get(&visit, &account_id).await?;
+    let member = get_removable(&visit, &account_id).await?;
     let request = visit.call(RemoveMemberRequest { name: name(&visit, &account_id)? });
     match visit.app.clients.members.clone().remove_member(request).await {
         Ok(_) if member.is_self => {
@@ -233,6 +231,15 @@ async fn get(visit: &Visit, account_id: &str) -> Result<MemberView, Stop> {
     let member = member.map_err(|status| visit.stop(Service::Keys, &status))?.into_inner();
     let member = view(visit, &member, OffsetDateTime::now_utc());
     member.ok_or_else(|| visit.stop(Service::Keys, &Status::internal("a member without a name")))
+}
+
+/// Somebody whom the reader may remove: everybody may go.
+async fn get_removable(visit: &Visit, account_id: &str) -> Result<MemberView, Stop> {
+    let member = get(visit, account_id).await?;
+    if !member.is_self {
+        require(visit, Right::ManageMembers).await?;
+    }
+    Ok(member)
 }
 
 /// The address of a later page.

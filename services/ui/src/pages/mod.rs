@@ -15,6 +15,7 @@ mod keys_view;
 pub(crate) mod members;
 mod members_view;
 mod permission;
+pub(crate) mod provider;
 mod receipt_view;
 pub(crate) mod service_tokens;
 pub(crate) mod settings;
@@ -38,6 +39,8 @@ pub(crate) struct Shell {
     pub(crate) workspaces: Vec<(WorkspaceId, String)>,
     /// What the person may do here.
     pub(crate) role: Role,
+    /// Whether the person signed in at the provider, and so has to prove there once more who they are.
+    pub(crate) by_provider: bool,
     /// This page's address, to come back to.
     pub(crate) here: String,
 }
@@ -65,6 +68,15 @@ impl Shell {
     #[must_use]
     pub(crate) fn may_end_workspace(&self) -> bool {
         Right::EndWorkspace.is_of(self.role)
+    }
+
+    /// The link to prove at the provider once more who one is.
+    #[must_use]
+    pub(crate) fn prove_again(&self) -> String {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([("again", "1"), ("next", &self.here)])
+            .finish();
+        format!("/sign-in/oidc?{query}")
     }
 
     /// The person's role here.

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-use crate::{fake_keys::secret, fake_team::Team};
+use crate::{fake_keys::secret, fake_provider::Provider, fake_team::Team};
 
 pub(crate) const EMAIL: &str = "admin@example.com";
 pub(crate) const PASSWORD: &str = "correct horse";
@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(crate) access_life: Duration,
     /// People, service tokens, the audit log and workspaces.
     pub(crate) team: Team,
+    /// The OpenID Connect provider.
+    pub(crate) provider: Provider,
 }
 
 #[derive(Clone)]
@@ -74,6 +76,7 @@ impl Fakes {
             calls: Vec::new(),
             access_life: Duration::minutes(5),
             team: Team::new(workspace_id),
+            provider: Provider::default(),
         })))
     }
 
@@ -280,7 +283,8 @@ impl k::sessions_service_server::SessionsService for Fakes {
         let workspace = self.change(|state| state.team.workspace(&workspace))?;
         let (access_token, workspace) = self.access_of(&workspace);
         let role = self.change(|state| state.team.role).into();
-        Ok(Response::new(k::RefreshResponse { access_token, workspace, email: EMAIL.to_owned(), role }))
+        let (email, sign_in_method) = (EMAIL.to_owned(), self.method().into());
+        Ok(Response::new(k::RefreshResponse { access_token, workspace, email, role, sign_in_method }))
     }
 
     async fn reauthenticate(
@@ -313,6 +317,34 @@ impl k::sessions_service_server::SessionsService for Fakes {
         let token = request.into_inner().session_token;
         self.change(|state| state.sessions.retain(|session| *session != token));
         Ok(Response::new(k::SignOutResponse {}))
+    }
+
+    async fn get_provider(
+        &self,
+        _: Request<k::GetProviderRequest>,
+    ) -> Result<Response<k::GetProviderResponse>, Status> {
+        Ok(Response::new(self.provider_name()))
+    }
+
+    async fn begin_provider_sign_in(
+        &self,
+        request: Request<k::BeginProviderSignInRequest>,
+    ) -> Result<Response<k::BeginProviderSignInResponse>, Status> {
+        self.begin(request.into_inner())
+    }
+
+    async fn finish_provider_sign_in(
+        &self,
+        request: Request<k::FinishProviderSignInRequest>,
+    ) -> Result<Response<k::FinishProviderSignInResponse>, Status> {
+        self.finish(request.into_inner())
+    }
+
+    async fn reauthenticate_by_provider(
+        &self,
+        request: Request<k::ReauthenticateByProviderRequest>,
+    ) -> Result<Response<k::ReauthenticateByProviderResponse>, Status> {
+        self.prove_again(request.into_inner())
     }
 
     async fn exchange_token(

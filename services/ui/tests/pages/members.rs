@@ -26,7 +26,8 @@ async fn members_are_listed_with_what_the_reader_may_do() {
     let mut site = renewed(site).await;
     let page = site.page("/members").await;
     assert!(page.contains("ada@example.com"));
-    for hidden in ["/remove", "Invite member", "Open invitations", "href=\"/audit\"", "href=\"/settings\""] {
+    let others = format!("/members/{ada}");
+    for hidden in [&others, "Invite member", "Open invitations", "href=\"/audit\"", "href=\"/settings\""] {
         assert!(!page.contains(hidden), "{hidden}");
     }
 }
@@ -83,6 +84,24 @@ async fn the_last_owner_stays() {
     let answer = site.post(&path, &[("workspace", &here)]).await;
     assert_eq!(answer.status, StatusCode::CONFLICT);
     assert!(answer.body.contains("A workspace always has an owner"), "{}", answer.body);
+    assert_eq!(site.fakes.change(|state| state.team.members.len()), 1);
+}
+
+#[tokio::test]
+async fn everybody_may_leave() {
+    let site = Site::signed_in().await;
+    let other = site.fakes.add_member("ada@example.com", Role::Owner);
+    site.fakes.set_role(Role::Viewer);
+    let mut site = renewed(site).await;
+    let own = site.fakes.change(|state| state.team.id(EMAIL));
+    let here = here(&site);
+    assert!(site.page("/members").await.contains(&format!("/members/{own}/remove")));
+    let path = format!("/members/{other}/remove");
+    assert_eq!(site.get(&path).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(site.post(&path, &[("workspace", &here)]).await.status, StatusCode::FORBIDDEN);
+    let path = format!("/members/{own}/remove");
+    assert!(site.page(&path).await.contains("Leave workspace"));
+    assert_eq!(site.post(&path, &[("workspace", &here)]).await.header("location"), "/keys");
     assert_eq!(site.fakes.change(|state| state.team.members.len()), 1);
 }
 

@@ -53,6 +53,7 @@ pub(crate) fn event(edge_id: &str, seq: u64) -> RequestEvent {
         client_ip: Ipv6Addr::from(0xffff_0102_0304_u128 + u128::from(seq)),
         user_agent: format!("agent/{}", seq % 7),
         region: "eu-1".to_owned(),
+        span_id: if seq % 4 == 1 { seq.to_be_bytes() } else { [0; 8] },
         trace_id: if seq.is_multiple_of(2) { [0; 16] } else { *id_of(edge_id, seq, 0x05).as_bytes() },
         interrupted: seq.is_multiple_of(11),
     }
