@@ -5,12 +5,21 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 state=$root/.local
 
 # In the order in which they are stopped: callers before what they call.
-STOP_ORDER=(traffic ui query edge api ingest keys clickhouse nats postgres)
+STOP_ORDER=(traffic ui ui-2 query query-2 edge edge-2 api ingest ingest-2 keys keys-2 clickhouse nats nats-1 nats-2
+  nats-3 postgres)
 
-# port NAME: the part's port, moved by $port_offset.
+# port NAME: the part's port, moved by $port_offset. The second of two has its port ten higher.
 port() {
   local number
   case $1 in
+    *-2 | *-2-health)
+      if [[ $1 != nats* ]]; then
+        printf '%d' $(($(port "${1/-2/}") + 10))
+        return 0
+      fi ;;&
+    nats-[123]) number=$((4221 + ${1#nats-})) ;;
+    nats-[123]-health) number=${1#nats-}; number=$((8221 + ${number%-health})) ;;
+    nats-[123]-routes) number=${1#nats-}; number=$((6221 + ${number%-routes})) ;;
     ui) number=8080 ;; edge) number=8081 ;; api) number=8082 ;;
     clickhouse) number=8123 ;; nats) number=4222 ;; nats-health) number=8222 ;; postgres) number=5432 ;;
     keys) number=50051 ;; query) number=50052 ;;
@@ -123,7 +132,15 @@ wait_until() {
     [ "$SECONDS" -lt "$deadline" ] || fail "$name" "$name is not ready after 120 s"
     sleep 0.1
   done
-  ! was_started "$name" || done_line "$name" "$since"
+  ! was_started "$name" || done_line "$name$(where "$name")" "$since"
+}
+
+# where NAME: the port that callers of a part use; nothing if it has none.
+where() {
+  case $1 in
+    ingest*) ;;
+    *) printf ', port %d' "$(port "$1")" ;;
+  esac
 }
 
 # was_started NAME: whether this run started it.

@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_nats::jetstream::{
     self,
     consumer::{DeliverPolicy, push::OrderedConfig},
-    stream::{Info, Stream},
+    stream::Stream,
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use nats_cluster::{is_led, newest};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// How often a bucket is asked for its last number.
@@ -88,11 +89,14 @@ pub(crate) async fn follow(
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
         ..Default::default()
     };
+    // As its leader has it: who delivers may lack the newest ones, and believe that nothing is left.
+    let newest = newest(&stream, &format!("{prefix}{keys}")).await.map_err(|error| unavailable(&error))?;
     let consumer = stream.create_consumer(config).await.map_err(|error| unavailable(&error))?;
     let mut progress = Progress {
         whole: keys == ">",
-        caught_up: consumer.cached_info().num_pending == 0,
+        awaited: newest.map(|newest| newest.sequence).filter(|newest| *newest > after),
         delivered: first.state.last_sequence,
+        came: 0,
         behind_since: None,
     };
     let mut messages = consumer.messages().await.map_err(|error| unavailable(&error))?;
@@ -104,8 +108,7 @@ pub(crate) async fn follow(
                 let message = message.ok_or_else(|| unavailable(&"its consumer ended"))?;
                 let message = message.map_err(|error| unavailable(&error))?;
                 let info = message.info().map_err(|error| unavailable(&error))?;
-                progress.delivered = progress.delivered.max(info.stream_sequence);
-                if info.pending == 0 && !std::mem::replace(&mut progress.caught_up, true) {
+                if progress.delivers(info.stream_sequence) {
                     probes.reset_immediately();
                 }
                 if let Some(key) = message.subject.strip_prefix(&prefix).filter(|_| !is_removal(&message)) {
@@ -119,7 +122,8 @@ pub(crate) async fn follow(
                 if info.created != first.created || info.state.last_sequence < first.state.last_sequence {
                     return Err(FollowError::Replaced(bucket.into()));
                 }
-                if progress.is_current(&info, asked_at) {
+                // What a server says that leads no more is old.
+                if is_led(&info) && progress.is_current(info.state.last_sequence, asked_at) {
                     on(Update::Current(asked_at, info.state.last_sequence))?;
                 } else if progress.is_stalled(asked_at) {
                     return Err(FollowError::Stalled(bucket.into()));
@@ -139,26 +143,58 @@ fn is_removal(message: &jetstream::Message) -> bool {
 struct Progress {
     /// All keys are followed, so the last number of the bucket is to be seen.
     whole: bool,
-    caught_up: bool,
+    /// The newest message that was there at the beginning and is still to come.
+    awaited: Option<u64>,
     /// The bucket's last number that was delivered, or was there before the first delivery began.
     delivered: u64,
+    /// How many messages came.
+    came: u64,
     behind_since: Option<(u64, Instant)>,
 }
 
 impl Progress {
-    fn is_current(&mut self, info: &Info, asked_at: Instant) -> bool {
-        if self.caught_up && (!self.whole || info.state.last_sequence <= self.delivered) {
+    /// A message came; whether all that was there at the beginning has come with it.
+    fn delivers(&mut self, sequence: u64) -> bool {
+        self.delivered = self.delivered.max(sequence);
+        self.came += 1;
+        self.awaited.take_if(|awaited| *awaited <= sequence).is_some()
+    }
+
+    fn is_current(&mut self, last_sequence: u64, asked_at: Instant) -> bool {
+        if self.awaited.is_none() && (!self.whole || last_sequence <= self.delivered) {
             self.behind_since = None;
             return true;
         }
         // Behind, but getting on.
-        if self.behind_since.is_none_or(|(delivered, _)| delivered < self.delivered) {
-            self.behind_since = Some((self.delivered, asked_at));
+        if self.behind_since.is_none_or(|(came, _)| came < self.came) {
+            self.behind_since = Some((self.came, asked_at));
         }
         false
     }
 
     fn is_stalled(&self, now: Instant) -> bool {
-        self.caught_up && self.behind_since.is_some_and(|(_, since)| now - since > STALL_TIMEOUT)
+        self.behind_since.is_some_and(|(_, since)| now - since > STALL_TIMEOUT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_delivers_may_lack_the_newest_ones() {
+        // The leader has 9, which a server that is behind has not: to it nothing is left to deliver.
+        let mut progress =
+            Progress { whole: true, awaited: Some(9), delivered: 9, came: 0, behind_since: None };
+        let began = Instant::now();
+        assert!(!progress.is_current(9, began));
+        assert!(!progress.delivers(8) && !progress.is_current(9, began));
+        tokio::time::advance(STALL_TIMEOUT).await;
+        assert!(!progress.is_current(9, Instant::now()) && !progress.is_stalled(Instant::now()));
+        tokio::time::advance(STALL_TIMEOUT).await;
+        assert!(progress.is_stalled(Instant::now()), "followed anew, perhaps by way of another server");
+        assert!(progress.delivers(10), "its key was written again");
+        assert!(progress.is_current(10, began) && !progress.is_stalled(Instant::now()));
+        assert!(!progress.is_current(11, began), "one more came");
     }
 }

@@ -312,6 +312,8 @@ impl Edge {
             link.on_each_connection("acknowledge the key feed", &stop, work).await;
         });
 
+        let (link, stop) = (self.link.clone(), self.stop.clone());
+        self.tasks.spawn(async move { link.keep_useful(&stop).await });
         let (stop, spool) = (self.stop.clone(), self.spool.clone());
         self.tasks.spawn(async move { _ = stop.run_until_cancelled(spool.flush_for_ever()).await });
         let (spool, stop) = (self.spool.clone(), self.stop.clone());

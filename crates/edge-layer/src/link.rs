@@ -2,16 +2,13 @@
 
 use std::{fmt, time::Duration};
 
-use async_nats::{Client, ConnectOptions, Event, jetstream};
+use async_nats::{ConnectError, ConnectErrorKind, Event, jetstream};
+use nats_cluster::Servers;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// How long a request to JetStream may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// A dead server is noticed after two of these.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// One connection after the other, numbered from 1.
 #[derive(Debug, Clone)]
@@ -19,14 +16,15 @@ pub(crate) struct Link {
     pub(crate) jetstream: jetstream::Context,
     /// Number of the newest connection, and whether it stands.
     connection: watch::Receiver<(u64, bool)>,
+    servers: Servers,
 }
 
 impl Link {
     /// Starts to connect and returns at once.
     ///
     /// # Errors
-    /// If `url` is no address of NATS.
-    pub(crate) async fn connect(url: &str, name: String) -> Result<Self, async_nats::ConnectError> {
+    /// If `addresses` are none of NATS.
+    pub(crate) async fn connect(addresses: &str, name: String) -> Result<Self, ConnectError> {
         let (connections, connection) = watch::channel((0, false));
         let on_event = move |event| {
             match event {
@@ -38,20 +36,25 @@ impl Link {
             }
             std::future::ready(())
         };
-        let client: Client = signed_in(url)
+        let servers = Servers::parse(addresses)
+            .map_err(|error| ConnectError::with_source(ConnectErrorKind::ServerParse, error))?;
+        let options = servers
+            .options()
             .name(name)
             .retry_on_initial_connect()
             .max_reconnects(None)
-            .ping_interval(PING_INTERVAL)
             .reconnect_delay_callback(|attempt| backoff(u32::try_from(attempt).unwrap_or(u32::MAX)))
-            .event_callback(on_event)
-            .connect(url)
-            .await?;
-        let jetstream = jetstream::ContextBuilder::new()
-            .timeout(REQUEST_TIMEOUT)
-            .ack_timeout(REQUEST_TIMEOUT)
-            .build(client);
-        Ok(Self { jetstream, connection })
+            .event_callback(on_event);
+        let jetstream = nats_cluster::context(servers.connect(options).await?);
+        Ok(Self { jetstream, connection, servers })
+    }
+
+    /// Leaves a server of NATS that can do nothing, until `stop` is cancelled.
+    pub(crate) async fn keep_useful(&self, stop: &CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            never = self.servers.leave_deaf(&self.jetstream) => match never {},
+        }
     }
 
     /// Whether there is a connection.
@@ -106,11 +109,4 @@ impl Link {
 /// From 100 ms, doubled at each attempt, to 5 s.
 pub(crate) fn backoff(attempt: u32) -> Duration {
     BACKOFF_FIRST.saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(BACKOFF_MAX)
-}
-
-/// Signs in as the address says.
-fn signed_in(url: &str) -> ConnectOptions {
-    proto::nats::credentials(url).map_or_else(ConnectOptions::new, |(user, password)| {
-        ConnectOptions::with_user_and_password(user, password)
-    })
 }

@@ -75,7 +75,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if begun.done {
         return Ok(());
     }
-    let client = async_nats::connect(&config.nats_url)
+    let servers: Vec<_> = config.nats_url.split(',').collect();
+    let client = async_nats::connect(servers.as_slice())
         .await
         .with_context(|| format!("no NATS at {}", config.nats_url))?;
     let stream = jetstream::new(client);

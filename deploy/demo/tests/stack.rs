@@ -112,6 +112,46 @@ async fn counted(endpoints: &Value, calls: u32) {
     eventually("the calls are counted", async || count().await.trim() == calls.to_string()).await;
 }
 
+/// Ends a part as a crash does.
+fn kill(clone: &Clone, part: &str) {
+    let noted = fs::read_to_string(clone.path(&format!(".local/run/{part}.pid"))).unwrap();
+    let pid = noted.split(' ').next().unwrap();
+    assert!(Command::new("sh").args(["-c", "kill -9 $0", pid]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn two_of_each_take_over_from_one_and_lose_half_of_themselves() {
+    let mut clone = Clone::new();
+    clone.up(&["--no-demo"]);
+    assert_eq!(call(&clone.endpoints()).await, 200);
+    counted(&clone.endpoints(), 1).await;
+    let refused = clone.run("up", &["--no-demo", "--cluster"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("deploy/local/down first"));
+    assert!(clone.run("down", &[]).status.success());
+
+    let said = clone.up(&["--no-demo", "--cluster"]);
+    for part in ["nats-3, port", "keys-2, port", "edge-2, port", "ingest-2", "query-2, port", "ui-2, port"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let endpoints = clone.endpoints();
+    assert_eq!(endpoints["nats"].as_str().unwrap().split(',').count(), 3);
+    assert_eq!(call(&endpoints).await, 200);
+    counted(&endpoints, 2).await;
+    for part in ["nats-1", "keys", "ingest", "query", "ui"] {
+        kill(&clone, part);
+    }
+    assert_eq!(call(&endpoints).await, 200);
+    counted(&endpoints, 3).await;
+    assert!(clone.up(&["--no-demo", "--cluster"]).contains("is not running: starting what is missing"));
+
+    assert!(clone.run("down", &[]).status.success());
+    assert_eq!(clone.pids(), Vec::<String>::new());
+    clone.up(&["--no-demo"]);
+    assert_eq!(call(&clone.endpoints()).await, 200);
+    counted(&clone.endpoints(), 4).await;
+    assert!(clone.run("reset", &["--yes"]).status.success());
+}
+
 #[tokio::test]
 async fn it_starts_again_on_what_it_left_and_ends_without_a_trace() {
     let mut clone = Clone::new();

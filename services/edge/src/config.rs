@@ -38,7 +38,7 @@ pub struct Config {
     /// Where calls go, and how.
     #[command(flatten)]
     pub proxy: Proxy,
-    /// Address of NATS.
+    /// NATS: a server, or several of one cluster with commas between them.
     #[arg(
         long,
         env = "KEYMETER_EDGE_NATS_URL",

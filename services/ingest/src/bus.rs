@@ -1,26 +1,30 @@
 //! NATS: makes the streams and buckets, reads a shard's stream, publishes dead letters, key activity and commits.
 //! Trusts no consumer's memory: where reading goes on is said by the caller.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use async_nats::{
-    Client, ConnectOptions, Event,
+    Client, Event,
     connection::State,
     jetstream::{
-        self, Context,
+        self, Context, ErrorCode,
         consumer::{AckPolicy, DeliverPolicy, pull},
-        context::KeyValueErrorKind,
-        kv::{self, Operation, UpdateErrorKind},
+        context::GetStreamErrorKind,
+        kv::{self, UpdateErrorKind},
         stream::{Config as StreamConfig, DiscardPolicy},
     },
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use nats_cluster::Servers;
 use prost::Message as _;
 use proto::{events as pb, nats};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::sync::{OnceCell, watch};
+use tokio::{
+    sync::{OnceCell, watch},
+    task::JoinSet,
+};
 use trace::{TRACEPARENT, Traceparent};
 
 use crate::{
@@ -57,8 +61,11 @@ pub struct Bus {
     jetstream: Context,
     connections: watch::Receiver<u64>,
     stream_bytes_max: i64,
+    replicas: usize,
     records: Arc<OnceCell<Values>>,
     commits: Arc<OnceCell<Values>>,
+    /// Ends with the last clone.
+    _watching: Arc<JoinSet<Infallible>>,
 }
 
 /// A shard's stream as it is now.
@@ -76,22 +83,38 @@ impl Bus {
     /// Connects; later losses of the connection heal by themselves.
     ///
     /// # Errors
-    /// If nobody answers at `url`. The inner error is a server that is too old.
-    pub async fn connect(url: &str, stream_bytes_max: i64) -> anyhow::Result<Result<Self, Refusal>> {
+    /// If nobody answers at the settings' addresses. The inner error is a server that is too old.
+    pub async fn connect(
+        addresses: &str,
+        stream_bytes_max: i64,
+        replicas: usize,
+    ) -> anyhow::Result<Result<Self, Refusal>> {
         let (connected, connections) = watch::channel(0_u64);
-        let options = signed_in(url).name("keymeter-ingest").event_callback(move |event| {
+        let servers = Servers::parse(addresses)?;
+        let options = servers.options().name("keymeter-ingest").event_callback(move |event| {
             if event == Event::Connected {
                 connected.send_modify(|count| *count += 1);
             }
             std::future::ready(())
         });
-        let client = options.connect(url).await?;
+        let client = servers.connect(options).await?;
         if let Err(refusal) = schema::check_version("NATS", &client.server_info().version, schema::NATS_MIN) {
             return Ok(Err(refusal));
         }
-        let jetstream = jetstream::new(client.clone());
+        let jetstream = nats_cluster::context(client.clone());
+        let (watched, mut watching) = (jetstream.clone(), JoinSet::new());
+        watching.spawn(async move { servers.leave_deaf(&watched).await });
         let (records, commits) = (Arc::default(), Arc::default());
-        Ok(Ok(Self { client, jetstream, connections, stream_bytes_max, records, commits }))
+        Ok(Ok(Self {
+            client,
+            jetstream,
+            connections,
+            stream_bytes_max,
+            replicas,
+            records,
+            commits,
+            _watching: Arc::new(watching),
+        }))
     }
 
     /// Streams and their messages.
@@ -116,7 +139,8 @@ impl Bus {
         if self.client.connection_state() != State::Connected {
             return Err(anyhow!("not connected"));
         }
-        let limits = StreamConfig { discard: DiscardPolicy::Old, ..StreamConfig::default() };
+        let num_replicas = self.replicas;
+        let limits = StreamConfig { discard: DiscardPolicy::Old, num_replicas, ..StreamConfig::default() };
         self.ensure_stream(StreamConfig {
             name: nats::DEAD_LETTERS_STREAM.to_owned(),
             subjects: vec![nats::DEAD_LETTERS_SUBJECTS.to_owned()],
@@ -134,7 +158,9 @@ impl Bus {
         })
         .await?;
         for bucket in [nats::EDGES_BUCKET, nats::EDGE_COMMITS_BUCKET, nats::SHARDS_BUCKET] {
-            let config = kv::Config { bucket: bucket.to_owned(), history: 1, ..kv::Config::default() };
+            let bucket_name = bucket.to_owned();
+            let config =
+                kv::Config { bucket: bucket_name, history: 1, num_replicas, ..kv::Config::default() };
             self.jetstream
                 .create_or_update_key_value(config)
                 .await
@@ -151,6 +177,7 @@ impl Bus {
             subjects: vec![nats::request_events_subject(shard)],
             max_bytes: self.stream_bytes_max,
             discard: DiscardPolicy::New,
+            num_replicas: self.replicas,
             // So that a dead letter, which adds headers, fits into a message as well.
             max_message_size: i32::try_from(max_payload.saturating_sub(HEADER_BYTES_MAX)).unwrap_or(i32::MAX),
             ..StreamConfig::default()
@@ -186,9 +213,9 @@ impl Bus {
     /// # Errors
     /// If NATS is away or the record is none that this version can read.
     pub async fn existing_record(&self, shard: u16) -> anyhow::Result<Option<Record>> {
-        match self.jetstream.get_key_value(nats::SHARDS_BUCKET).await {
+        match self.jetstream.get_stream(format!("KV_{}", nats::SHARDS_BUCKET)).await {
             Ok(_) => Ok(self.record(shard).await?.0),
-            Err(error) if error.kind() == KeyValueErrorKind::GetBucket => Ok(None),
+            Err(error) if is_absent(&error.kind()) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -254,14 +281,18 @@ impl Bus {
         Ok(Values(self.bucket(bucket).await?))
     }
 
-    /// A bucket with one value for each workspace, made where there is none.
+    /// A bucket with one value for each workspace, made where there is none; keys, who writes it, says how many servers
+    /// hold it.
     ///
     /// # Errors
     /// If NATS is away or refuses.
     pub async fn workspaces(&self, bucket: &str) -> anyhow::Result<kv::Store> {
-        let bucket = bucket.to_owned();
-        let config = kv::Config { bucket, history: 1, ..kv::Config::default() };
-        Ok(self.jetstream.create_or_update_key_value(config).await?)
+        if let Ok(known) = self.jetstream.get_key_value(bucket).await {
+            return Ok(known);
+        }
+        let (bucket, num_replicas) = (bucket.to_owned(), self.replicas);
+        let config = kv::Config { bucket, history: 1, num_replicas, ..kv::Config::default() };
+        Ok(self.jetstream.create_key_value(config).await?)
     }
 
     /// Reads the stream of `shard` from behind `sequence` on.
@@ -386,14 +417,20 @@ impl Reader {
     }
 }
 
+/// Whether a stream is not there, rather than that nobody can tell now.
+pub(crate) fn is_absent(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
 /// A bucket whose values change by compare-and-set only, so that what is sent late changes nothing.
 struct Values(kv::Store);
 
 impl Values {
-    /// A value, if there is one, and the revision to change it by.
+    /// A value, if there is one, and the revision to change it by. Asks the leader: of another server an old one could
+    /// come, which would pass for a shard that was lost.
     async fn value(&self, key: &str) -> anyhow::Result<(Option<Bytes>, u64)> {
-        let Some(entry) = self.0.entry(key).await? else { return Ok((None, 0)) };
-        Ok(((entry.operation == Operation::Put).then_some(entry.value), entry.revision))
+        let (value, revision) = nats_cluster::value(&self.0, key).await?;
+        Ok((value.map(|message| message.payload), revision))
     }
 
     async fn change(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, Trouble> {
@@ -407,11 +444,4 @@ impl Values {
 fn state(info: &jetstream::stream::Info) -> anyhow::Result<StreamState> {
     let incarnation = info.created.format(&Rfc3339).context("a stream's creation time is a date")?;
     Ok(StreamState { incarnation, last_sequence: info.state.last_sequence, bytes: info.state.bytes })
-}
-
-/// Signs in as the address says.
-fn signed_in(url: &str) -> ConnectOptions {
-    nats::credentials(url).map_or_else(ConnectOptions::new, |(user, password)| {
-        ConnectOptions::with_user_and_password(user, password)
-    })
 }

@@ -55,7 +55,7 @@ impl Command {
 /// Connects once: a command does not wait for a server that is away.
 pub(crate) async fn connect_nats(config: &Config) -> anyhow::Result<Bus> {
     let url = &config.nats_url;
-    let bus = Bus::connect(url, config.stream_bytes_max).await.with_context(|| {
+    let bus = Bus::connect(url, config.stream_bytes_max, config.nats_replicas).await.with_context(|| {
         format!("NATS can not be reached at {url}: start it, or name it with --nats-url or KEYMETER_INGEST_NATS_URL")
     })?;
     Ok(bus?)

@@ -11,7 +11,7 @@ use crate::command::Command;
 #[derive(Debug, Clone, Parser)]
 #[command(version)]
 pub struct Config {
-    /// NATS server with JetStream, 2.11 or newer.
+    /// NATS with JetStream, 2.11 or newer: a server, or several of one cluster with commas between them.
     #[arg(
         long,
         global = true,
@@ -20,6 +20,11 @@ pub struct Config {
         hide_env_values = true
     )]
     pub nats_url: String,
+
+    /// How many servers of NATS hold each of ingest's streams and buckets: 1, 3 or 5. Those that are there are changed
+    /// with the next start; see docs/scaling.md.
+    #[arg(long, global = true, env = "KEYMETER_INGEST_NATS_REPLICAS", default_value = "1", value_parser = nats_cluster::replicas)]
+    pub nats_replicas: usize,
 
     /// ClickHouse over HTTP, 26.3 or newer.
     #[arg(

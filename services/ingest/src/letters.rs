@@ -7,18 +7,18 @@ use async_nats::{
     HeaderMap,
     header::NATS_MESSAGE_ID,
     jetstream::{
-        Context, Message,
+        Context, ErrorCode, Message,
         consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, pull},
-        context::GetStreamErrorKind,
         stream::DeleteMessageErrorKind,
     },
 };
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use proto::nats;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     batch::DeadLetter,
+    bus,
     erasures::Erased,
     letter::{self, Letter},
 };
@@ -91,7 +91,7 @@ impl Letters {
         let stream = match jetstream.get_stream(nats::DEAD_LETTERS_STREAM).await {
             Ok(stream) => stream,
             // Nothing was ever ingested.
-            Err(error) if matches!(error.kind(), GetStreamErrorKind::JetStream(_)) => {
+            Err(error) if bus::is_absent(&error.kind()) => {
                 return Ok(Self { messages: None, left: 0 });
             }
             Err(error) => return Err(error.into()),
@@ -153,9 +153,16 @@ pub async fn remove(jetstream: &Context, number: u64) -> anyhow::Result<bool> {
     let stream = jetstream.get_stream_no_info(nats::DEAD_LETTERS_STREAM).await?;
     match stream.delete_message(number).await {
         Ok(removed) => Ok(removed),
-        Err(error) if matches!(error.kind(), DeleteMessageErrorKind::JetStream(_)) => Ok(false),
+        Err(error) if is_gone(&error.kind()) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether a message is not there, rather than that a cluster that has no leader now could not say.
+fn is_gone(kind: &DeleteMessageErrorKind) -> bool {
+    let DeleteMessageErrorKind::JetStream(error) = kind else { return false };
+    [ErrorCode::SEQUENCE_NOT_FOUND, ErrorCode::STREAM_MESSAGE_DELETE_FAILED, ErrorCode::STREAM_NOT_FOUND]
+        .contains(&error.error_code())
 }
 
 /// Removes the letters of `shard` that name erased workspaces, and says how many there were.
@@ -166,7 +173,13 @@ pub async fn erase(jetstream: &Context, shard: u16, erased: &Erased) -> anyhow::
     if erased.iter().next().is_none() {
         return Ok(0);
     }
+    let held = held(jetstream, shard).await?;
     let mut letters = Letters::read(jetstream, Which { shard: Some(shard), ..Which::default() }).await?;
+    // Whoever delivers them may lack the newest ones.
+    anyhow::ensure!(
+        letters.left() >= held,
+        "a server of NATS that lacks dead letters was asked for all of them"
+    );
     let mut removed = 0;
     while let Some(letter) = letters.next().await? {
         if letter::is_erased(&letter.payload, letter.published_at, erased) {
@@ -174,6 +187,21 @@ pub async fn erase(jetstream: &Context, shard: u16, erased: &Erased) -> anyhow::
         }
     }
     Ok(removed)
+}
+
+/// How many letters of `shard` there are, as the stream's leader has it.
+async fn held(jetstream: &Context, shard: u16) -> anyhow::Result<u64> {
+    let stream = match jetstream.get_stream(nats::DEAD_LETTERS_STREAM).await {
+        Ok(stream) => stream,
+        Err(error) if bus::is_absent(&error.kind()) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let mut subjects = stream.info_with_subjects(nats::dead_letters_subject(shard)).await?;
+    let mut letters = 0;
+    while let Some((_, count)) = subjects.try_next().await? {
+        letters += u64::try_from(count)?;
+    }
+    Ok(letters)
 }
 
 fn read(message: &Message, number: u64, stored_at: OffsetDateTime) -> Letter {

@@ -117,7 +117,8 @@ async fn connect(
     let [nats, clickhouse, _] = &needs;
     let store = Store::new(config);
     let connected = async {
-        let attempt = async || Bus::connect(&config.nats_url, config.stream_bytes_max).await;
+        let attempt =
+            async || Bus::connect(&config.nats_url, config.stream_bytes_max, config.nats_replicas).await;
         boot::retry("connect to nats", nats, shutdown, attempt).await.transpose()
     };
     let prepared = async {

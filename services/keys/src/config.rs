@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use nats_cluster::Servers;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
@@ -41,14 +42,19 @@ pub struct Config {
     /// The same Postgres as the role that owns the tables, for `migrate`; the database URL if not given
     #[arg(long, env = "KEYMETER_KEYS_OWNER_DATABASE_URL", hide_env_values = true)]
     pub owner_database_url: Option<SecretString>,
-    /// NATS
+    /// NATS: a server, or several of one cluster with commas between them
     #[arg(
         long,
         env = "KEYMETER_KEYS_NATS_URL",
         hide_env_values = true,
-        default_value = "nats://127.0.0.1:4222"
+        default_value = "nats://127.0.0.1:4222",
+        value_parser = Servers::parse
     )]
-    pub nats_url: String,
+    pub nats_url: Servers,
+    /// How many servers of NATS hold each of keys' streams and buckets: 1, 3 or 5; those that are there are changed with
+    /// the next start
+    #[arg(long, env = "KEYMETER_KEYS_NATS_REPLICAS", default_value = "1", value_parser = nats_cluster::replicas)]
+    pub nats_replicas: usize,
     /// File with the key-encryption keys, one a line, the current one first: 64 hexadecimal characters
     /// (`openssl rand -hex 32`), or an id, a colon and these; keep it apart from backups of Postgres
     #[arg(long, env = "KEYMETER_KEYS_KEK_FILE", conflicts_with = "kek")]

@@ -19,8 +19,9 @@ use tokio::sync::watch;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long edges without a live feed go on if they do not say it.
 const FEED_LOST_AFTER: Duration = Duration::from_secs(30);
-/// Between two heartbeats: so much later than its last one an edge may still have heard of the feed.
-const BEAT: Duration = Duration::from_secs(1);
+/// So much later than its last heartbeat an edge may still have heard of the feed: the next one is due a second later, and a
+/// server of NATS that was cut off from the others is believed for two more (`nats_cluster::is_led`).
+const HEARD_AFTER: Duration = Duration::from_secs(3);
 
 /// Most edges that are known; more are not heard.
 const EDGES_MAX: usize = 10_000;
@@ -48,7 +49,7 @@ impl Edge {
     /// By when it refuses all calls, if it has heard nothing since its last sign of life; `None` if it never does.
     #[must_use]
     pub fn fails_closed(&self) -> Option<OffsetDateTime> {
-        (!self.serves_stale).then(|| self.seen + self.feed_lost_after + BEAT)
+        (!self.serves_stale).then(|| self.seen + self.feed_lost_after + HEARD_AFTER)
     }
 }
 
@@ -176,7 +177,7 @@ mod tests {
     #[test]
     fn an_edge_that_serves_on_never_fails_closed() {
         let edge = Edge::example(1, OffsetDateTime::UNIX_EPOCH);
-        assert_eq!(edge.fails_closed(), Some(OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(31)));
+        assert_eq!(edge.fails_closed(), Some(OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(33)));
         assert_eq!(Edge { serves_stale: true, ..edge }.fails_closed(), None);
     }
 }

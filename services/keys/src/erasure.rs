@@ -4,7 +4,6 @@
 use std::{convert::Infallible, time::Duration};
 
 use access::{Claims, Role};
-use async_nats::jetstream;
 use domain::WorkspaceId;
 use prost::Message as _;
 use proto::{events as pb, nats::ERASURES_BUCKET, resource::workspace_name, timestamp::to_proto};
@@ -15,6 +14,7 @@ use crate::{
     error::Error,
     fields,
     lifecycle::{Asked, Keys},
+    nats::Streams,
     store::{
         Store, StoreError,
         erasures::{Erasure, Orphan},
@@ -101,18 +101,16 @@ async fn delete_some(store: &Store, keys: &Keys) -> Result<bool, Error> {
 ///
 /// # Errors
 /// Postgres or NATS.
-pub async fn tell(store: &Store, context: &jetstream::Context, all: bool) -> anyhow::Result<()> {
+pub async fn tell(store: &Store, streams: &Streams, all: bool) -> anyhow::Result<()> {
     let erasures = store.erasures(all).await?;
     if erasures.is_empty() {
         return Ok(());
     }
-    let bucket = told::bucket(context, ERASURES_BUCKET).await?;
+    let bucket = streams.bucket(ERASURES_BUCKET, "workspaces that are gone").await?;
     for erasure in erasures {
         let key = erasure.workspace_id.to_string();
         let value = message(erasure).encode_to_vec();
-        if bucket.get(key.as_str()).await?.as_deref() != Some(&value[..]) {
-            bucket.put(key, value.into()).await?;
-        }
+        told::put(&bucket, &key, value.clone(), |there| there[..] == value[..]).await?;
         store.relayed_erasure(erasure.workspace_id).await?;
     }
     Ok(())

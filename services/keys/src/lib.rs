@@ -60,6 +60,7 @@ use edges::Edges;
 use feed::watches::Watches;
 use lifecycle::Keys;
 use metrics::Metrics;
+use nats::Streams;
 use oidc::Provider;
 use receipts::Receipts;
 use seal::Kek;
@@ -193,19 +194,22 @@ async fn follow_nats(
     edges: &Edges,
     shutdown: &CancellationToken,
 ) {
-    let Some(connection) = nats::connect(&config.nats_url, need, shutdown).await else { return };
-    let nats::Connection { context, connected } = connection;
+    let Some(connection) = nats::connect(config.nats_url.clone(), need, shutdown).await else { return };
+    let nats::Connection { context, connected, servers } = connection;
+    let streams = Streams { context: context.clone(), replicas: config.nats_replicas };
     let parts = feed::Parts {
         store,
         keys,
         signing,
-        context: context.clone(),
+        streams: streams.clone(),
         nats: need.clone(),
         metrics: metrics.clone(),
     };
     tokio::join!(
-        told::relay(store.clone(), context.clone(), connected.clone(), shutdown.clone()),
-        feed::run(parts, connected, shutdown.clone()),
+        told::relay(store.clone(), streams.clone(), connected.clone(), shutdown.clone()),
+        feed::run(parts, connected.clone(), shutdown.clone()),
+        streams.spread(connected),
+        servers.leave_deaf(&context),
         edges.follow(&context),
         activity::run(store.clone(), context.clone(), metrics.clone(), shutdown.clone()),
     );

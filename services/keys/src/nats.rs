@@ -1,17 +1,87 @@
-//! The connection to NATS.
+//! The connection to NATS, and how what keys makes there lies on its servers.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_nats::{Client, ConnectOptions, Event, jetstream};
+use async_nats::{
+    Client, Event,
+    jetstream::{self, context::CreateKeyValueError, kv, stream::StorageType},
+};
 use boot::Need;
+use nats_cluster::Servers;
+use proto::nats::{
+    ERASURES_BUCKET, KEY_EVENTS_STREAM, KEYS_BY_HASH_BUCKET, KEYS_SNAPSHOT_BUCKET, RETENTIONS_BUCKET,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Longest wait for one answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Before what could not be put on more servers is tried again.
+const SPREAD_AGAIN: Duration = Duration::from_secs(5);
 /// Longest pause before a lost connection is tried again.
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// JetStream, and how many servers hold what keys makes there.
+#[derive(Clone)]
+pub struct Streams {
+    /// For streams and buckets.
+    pub context: jetstream::Context,
+    /// 1, 3 or 5.
+    pub replicas: usize,
+}
+
+impl Streams {
+    /// A bucket with one value for each of its keys, made where there is none.
+    ///
+    /// # Errors
+    /// If NATS is away or refuses.
+    pub async fn bucket(&self, name: &str, description: &str) -> Result<kv::Store, CreateKeyValueError> {
+        if let Ok(bucket) = self.context.get_key_value(name).await {
+            return Ok(bucket);
+        }
+        let config = kv::Config {
+            bucket: name.to_owned(),
+            description: description.to_owned(),
+            history: 1,
+            storage: StorageType::File,
+            num_replicas: self.replicas,
+            ..kv::Config::default()
+        };
+        self.context.create_key_value(config).await
+    }
+
+    /// Has as many servers as are asked for hold what is there already: with each new connection, until it is so.
+    pub async fn spread(&self, mut connected: watch::Receiver<bool>) {
+        let buckets = [KEYS_BY_HASH_BUCKET, KEYS_SNAPSHOT_BUCKET, ERASURES_BUCKET, RETENTIONS_BUCKET];
+        let streams =
+            buckets.map(|bucket| format!("KV_{bucket}")).into_iter().chain([KEY_EVENTS_STREAM.to_owned()]);
+        let streams: Vec<_> = streams.collect();
+        let mut said = false;
+        loop {
+            let mut is_done = true;
+            for stream in &streams {
+                if let Err(error) = nats_cluster::spread(&self.context, stream, self.replicas).await {
+                    is_done = false;
+                    if !std::mem::replace(&mut said, true) {
+                        let reason = error.to_string();
+                        tracing::warn!(
+                            stream,
+                            self.replicas,
+                            reason,
+                            "not so many servers of NATS hold the stream yet"
+                        );
+                    }
+                }
+            }
+            let again = async {
+                if is_done { std::future::pending().await } else { tokio::time::sleep(SPREAD_AGAIN).await }
+            };
+            tokio::select! {
+                changed = connected.changed() => if changed.is_err() { return },
+                () = again => {}
+            }
+        }
+    }
+}
 
 /// A connection that mends itself.
 pub struct Connection {
@@ -19,14 +89,17 @@ pub struct Connection {
     pub context: jetstream::Context,
     /// Whether it stands; changes at each loss and return.
     pub connected: watch::Receiver<bool>,
+    /// Where it goes.
+    pub servers: Servers,
 }
 
 /// Connects, however long it takes; `None` if the process is asked to stop first.
-pub async fn connect(url: &str, need: &Need, shutdown: &CancellationToken) -> Option<Connection> {
+pub async fn connect(servers: Servers, need: &Need, shutdown: &CancellationToken) -> Option<Connection> {
     let (tell, connected) = watch::channel(true);
     let options = || {
         let (tell, need) = (tell.clone(), need.clone());
-        signed_in(url)
+        servers
+            .options()
             .name("keymeter-keys")
             .reconnect_delay_callback(|attempts| {
                 RECONNECT_MAX.min(
@@ -50,40 +123,10 @@ pub async fn connect(url: &str, need: &Need, shutdown: &CancellationToken) -> Op
             })
     };
     let connect = async || -> anyhow::Result<Client> {
-        options().connect(url).await.with_context(|| format!("no NATS at {}", without_password(url)))
+        servers.connect(options()).await.with_context(|| format!("no NATS at {servers}"))
     };
     let client = boot::retry("connect to NATS", need, shutdown, connect).await?;
     // Up is said by the feed, once it has seen its bucket.
     need.down("the key feed has not been looked at yet");
-    let mut context = jetstream::new(client);
-    context.set_timeout(ANSWER_TIMEOUT);
-    Some(Connection { context, connected })
-}
-
-/// Signs in as the address says.
-fn signed_in(url: &str) -> ConnectOptions {
-    proto::nats::credentials(url).map_or_else(ConnectOptions::new, |(user, password)| {
-        ConnectOptions::with_user_and_password(user, password)
-    })
-}
-
-/// A URL without what stands before its `@`.
-fn without_password(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        (None, Some((_, host))) => host.to_owned(),
-        _ => url.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_not_shown() {
-        assert_eq!(without_password("nats://127.0.0.1:4222"), "nats://127.0.0.1:4222");
-        assert_eq!(without_password("nats://ada:p@ss@host:4222"), "nats://host:4222");
-        assert_eq!(without_password("ada:pass@host"), "host");
-    }
+    Some(Connection { context: nats_cluster::context(client), connected, servers })
 }

@@ -273,8 +273,8 @@ mod tests {
     #[case::just_not_silent(6, 5, Some(7), (0, 1, false))]
     #[case::silent(6, 6, Some(7), (0, 1, true))]
     #[case::silent_but_knew_it(7, 6, Some(7), (1, 0, true))]
-    #[case::not_yet_failed_closed(6, 31, Some(7), (0, 1, true))]
-    #[case::failed_closed(6, 32, Some(7), (0, 0, true))]
+    #[case::not_yet_failed_closed(6, 33, Some(7), (0, 1, true))]
+    #[case::failed_closed(6, 34, Some(7), (0, 0, true))]
     fn each_edge_is_judged_alone(
         #[case] feed_version: u64,
         #[case] silent_s: i64,

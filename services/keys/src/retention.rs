@@ -1,6 +1,6 @@
 //! How long single calls are kept: the bucket `retentions` tells ingest. What was chosen later is never overwritten.
 
-use async_nats::jetstream;
+use bytes::Bytes;
 use prost::Message as _;
 use proto::{
     events as pb,
@@ -9,6 +9,7 @@ use proto::{
 };
 
 use crate::{
+    nats::Streams,
     store::{Store, retentions::Retention},
     told,
 };
@@ -17,19 +18,20 @@ use crate::{
 ///
 /// # Errors
 /// Postgres or NATS.
-pub async fn tell(store: &Store, context: &jetstream::Context, all: bool) -> anyhow::Result<()> {
+pub async fn tell(store: &Store, streams: &Streams, all: bool) -> anyhow::Result<()> {
     let retentions = store.request_retentions(all).await?;
     if retentions.is_empty() {
         return Ok(());
     }
-    let bucket = told::bucket(context, RETENTIONS_BUCKET).await?;
+    let bucket = streams.bucket(RETENTIONS_BUCKET, "for how long workspaces keep single calls").await?;
     for retention in retentions {
         let key = retention.workspace_id.to_string();
-        let there = bucket.get(key.as_str()).await?;
-        let there = there.and_then(|value| from_proto(&pb::Retention::decode(value).ok()?.chosen_at?));
-        if there.is_none_or(|there| there < retention.chosen_at) {
-            bucket.put(key, message(retention).encode_to_vec().into()).await?;
-        }
+        let is_newer = |there: &Bytes| {
+            let there =
+                pb::Retention::decode(&there[..]).ok().and_then(|there| from_proto(&there.chosen_at?));
+            there.is_some_and(|there| there >= retention.chosen_at)
+        };
+        told::put(&bucket, &key, message(retention).encode_to_vec(), is_newer).await?;
         store.told_request_retention(retention).await?;
     }
     Ok(())

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{self, kv};
+use async_nats::jetstream::kv;
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{erasure, retention, store::Store};
+use crate::{erasure, nats::Streams, retention, store::Store};
 
 /// Between two looks at what is new.
 const EVERY: Duration = Duration::from_secs(1);
@@ -15,14 +16,14 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Tells until `shutdown`.
 pub async fn relay(
     store: Store,
-    context: jetstream::Context,
+    streams: Streams,
     mut connected: watch::Receiver<bool>,
     shutdown: CancellationToken,
 ) {
     let relaying = async {
         let (mut all, mut said) = (true, false);
         loop {
-            match tell(&store, &context, all).await {
+            match tell(&store, &streams, all).await {
                 Ok(()) => (all, said) = (false, false),
                 Err(error) => {
                     if !std::mem::replace(&mut said, true) {
@@ -42,16 +43,22 @@ pub async fn relay(
     }
 }
 
-/// A bucket of one value for each workspace, made where there is none.
-pub(crate) async fn bucket(context: &jetstream::Context, name: &str) -> anyhow::Result<kv::Store> {
-    if let Ok(bucket) = context.get_key_value(name).await {
-        return Ok(bucket);
+/// Writes a value unless what is there will do. Of two keys services that write at once the later one has to look again, so
+/// that it does not replace what is newer.
+pub(crate) async fn put(
+    bucket: &kv::Store,
+    key: &str,
+    value: Vec<u8>,
+    will_do: impl FnOnce(&Bytes) -> bool,
+) -> anyhow::Result<()> {
+    let (there, revision) = nats_cluster::value(bucket, key).await?;
+    if !there.is_some_and(|there| will_do(&there.payload)) {
+        bucket.update(key, value.into(), revision).await?;
     }
-    let config = kv::Config { bucket: name.to_owned(), history: 1, ..kv::Config::default() };
-    Ok(context.create_key_value(config).await?)
+    Ok(())
 }
 
-async fn tell(store: &Store, context: &jetstream::Context, all: bool) -> anyhow::Result<()> {
-    erasure::tell(store, context, all).await?;
-    retention::tell(store, context, all).await
+async fn tell(store: &Store, streams: &Streams, all: bool) -> anyhow::Result<()> {
+    erasure::tell(store, streams, all).await?;
+    retention::tell(store, streams, all).await
 }

@@ -37,7 +37,7 @@ pub(crate) fn store(clickhouse: &ClickHouse) -> anyhow::Result<Store> {
 impl Stage {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let (nats, clickhouse) = (Nats::start().await, ClickHouse::start().await);
-        let bus = Bus::connect(&nats.url(), STREAM_BYTES_MAX).await??;
+        let bus = Bus::connect(&nats.url(), STREAM_BYTES_MAX, 1).await??;
         for shard in nats::all_shards(SHARDS) {
             bus.ensure(shard).await?;
         }

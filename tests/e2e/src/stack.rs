@@ -276,7 +276,7 @@ impl Stack {
 }
 
 impl Ports {
-    fn free() -> Self {
+    pub(crate) fn free() -> Self {
         Self {
             keys: free_port(),
             keys_health: free_port(),
@@ -293,11 +293,11 @@ impl Ports {
 
 pub(crate) type Environment = Vec<(&'static str, String)>;
 
-fn local(port: u16) -> String {
+pub(crate) fn local(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-fn keys_environment(ports: &Ports, postgres: &str, nats: &str, folder: &Path) -> Environment {
+pub(crate) fn keys_environment(ports: &Ports, postgres: &str, nats: &str, folder: &Path) -> Environment {
     let kek = folder.join("kek");
     fs::write(&kek, "07".repeat(32)).unwrap();
     vec![
@@ -309,7 +309,7 @@ fn keys_environment(ports: &Ports, postgres: &str, nats: &str, folder: &Path) ->
     ]
 }
 
-fn edge_environment(ports: &Ports, nats: &str, upstream: &str, folder: &Path) -> Environment {
+pub(crate) fn edge_environment(ports: &Ports, nats: &str, upstream: &str, folder: &Path) -> Environment {
     vec![
         ("KEYMETER_EDGE_ADDR", local(ports.edge)),
         ("KEYMETER_EDGE_HEALTH_ADDR", local(ports.edge_health)),
@@ -320,7 +320,7 @@ fn edge_environment(ports: &Ports, nats: &str, upstream: &str, folder: &Path) ->
     ]
 }
 
-fn ingest_environment(ports: &Ports, nats: &str, clickhouse: &str) -> Environment {
+pub(crate) fn ingest_environment(ports: &Ports, nats: &str, clickhouse: &str) -> Environment {
     vec![
         ("KEYMETER_INGEST_HEALTH_ADDR", local(ports.ingest_health)),
         ("KEYMETER_INGEST_NATS_URL", nats.to_owned()),
@@ -328,7 +328,7 @@ fn ingest_environment(ports: &Ports, nats: &str, clickhouse: &str) -> Environmen
     ]
 }
 
-fn query_environment(ports: &Ports, clickhouse: &str) -> Environment {
+pub(crate) fn query_environment(ports: &Ports, clickhouse: &str) -> Environment {
     vec![
         ("KEYMETER_QUERY_GRPC_ADDR", local(ports.query)),
         ("KEYMETER_QUERY_HEALTH_ADDR", local(ports.query_health)),
@@ -337,7 +337,7 @@ fn query_environment(ports: &Ports, clickhouse: &str) -> Environment {
     ]
 }
 
-fn ui_environment(ports: &Ports) -> Environment {
+pub(crate) fn ui_environment(ports: &Ports) -> Environment {
     vec![
         ("KEYMETER_UI_ADDR", local(ports.ui)),
         ("KEYMETER_UI_HEALTH_ADDR", local(ports.ui_health)),
@@ -354,14 +354,14 @@ pub(crate) async fn spawn(name: &str, environment: &Environment) -> Service {
 }
 
 /// Makes the tables, as their owner, and the role that the service runs as.
-async fn migrate(environment: &Environment, owner_url: &str) {
+pub(crate) async fn migrate(environment: &Environment, owner_url: &str) {
     let mut environment = environment.clone();
     environment.push(("KEYMETER_KEYS_OWNER_DATABASE_URL", owner_url.to_owned()));
     run("keys", &["migrate"], &environment).await;
 }
 
 /// Runs a command to its end; what it printed.
-async fn run(name: &str, arguments: &[&str], environment: &Environment) -> String {
+pub(crate) async fn run(name: &str, arguments: &[&str], environment: &Environment) -> String {
     let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut command = Service::spawn_with(name, arguments, &environment);
     assert!(command.wait().await.success(), "{}", command.log());
@@ -369,7 +369,7 @@ async fn run(name: &str, arguments: &[&str], environment: &Environment) -> Strin
 }
 
 /// Makes the administrator, the workspace and its service token; returns the workspace's name and the token.
-async fn bootstrap(environment: &Environment, folder: &Path) -> (String, String) {
+pub(crate) async fn bootstrap(environment: &Environment, folder: &Path) -> (String, String) {
     let (password, token) = (folder.join("password"), folder.join("service-token"));
     fs::write(&password, ADMIN_PASSWORD).unwrap();
     let (password, token) = (password.display().to_string(), token.display().to_string());
@@ -392,6 +392,6 @@ async fn bootstrap(environment: &Environment, folder: &Path) -> (String, String)
     (workspace, fs::read_to_string(token).unwrap().trim().to_owned())
 }
 
-async fn channel(port: u16) -> Channel {
+pub(crate) async fn channel(port: u16) -> Channel {
     Channel::from_shared(format!("http://{}", local(port))).unwrap().connect().await.unwrap()
 }

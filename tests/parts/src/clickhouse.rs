@@ -40,12 +40,19 @@ impl ClickHouse {
     /// # Panics
     /// If it does not get there.
     pub async fn start_with_copies(folder: &Path) -> Self {
-        let mut process = Process::new("clickhouse", binary("chdb-server"));
-        let (data, config_file) = (process.folder().join("data"), process.folder().join("chdb.xml"));
         let allowed = format!("<backups><allowed_path>{}</allowed_path></backups>", folder.display());
-        fs::write(&config_file, format!("<clickhouse>{allowed}</clickhouse>")).expect("own folder");
-        process.set_env("CHDB_CONFIG_FILE", config_file);
-        Self::start_process(process, data).await
+        Self::start_configured(&allowed).await
+    }
+
+    /// As [`Self::start`], with more of a configuration file: the inside of its `<clickhouse>`.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub async fn start_configured(configuration: &str) -> Self {
+        let process = Process::new("clickhouse", binary("chdb-server"));
+        let (data, file) = (process.folder().join("data"), process.folder().join("config.xml"));
+        fs::write(&file, format!("<clickhouse>{configuration}</clickhouse>")).expect("own folder");
+        Self::start_process(process.env("CHDB_CONFIG_FILE", file), data).await
     }
 
     async fn start_process(process: Process, data: PathBuf) -> Self {

@@ -1,17 +1,32 @@
-//! A NATS server with JetStream on disk. One server, no cluster, no authentication.
+//! A NATS server with JetStream on disk, without authentication: alone, or one of a cluster.
 
-use std::path::Path;
+use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use crate::{binary, free_port, http, process::Process};
+
+/// Longest wait for one answer: a server may be cut off in the middle of it.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running NATS with JetStream.
 pub struct Nats {
     process: Process,
-    port: u16,
+    url: String,
     health: String,
+}
+
+/// Where a server listens, and what more it is told.
+pub(crate) struct Place {
+    pub(crate) host: Ipv4Addr,
+    pub(crate) port: u16,
+    pub(crate) health: u16,
+    /// Network namespace to run in; the test's own if there is none.
+    pub(crate) namespace: Option<String>,
+    /// More lines of its configuration.
+    pub(crate) more: String,
 }
 
 impl Nats {
@@ -21,19 +36,35 @@ impl Nats {
     /// If it does not get there.
     pub async fn start() -> Self {
         let (port, health) = (free_port(), free_port());
-        let process = Process::new("nats", binary("nats-server"));
-        let config = process.folder().join("nats.conf");
-        std::fs::write(&config, configuration(port, health, process.folder())).expect("own folder");
-        let process = process.arg("--config").arg(config);
-        let mut nats = Self { process, port, health: format!("127.0.0.1:{health}") };
+        let place = Place { host: Ipv4Addr::LOCALHOST, port, health, namespace: None, more: String::new() };
+        let mut nats = Self::at(&place);
         nats.restart().await;
         nats
     }
 
-    /// `nats://127.0.0.1:<port>`, the same over restarts.
+    /// One that is not started yet.
+    pub(crate) fn at(place: &Place) -> Self {
+        let server = binary("nats-server");
+        let process = match &place.namespace {
+            None => Process::new("nats", server),
+            Some(name) => Process::new("nats", "ip").arg("netns").arg("exec").arg(name).arg(server),
+        };
+        let config = process.folder().join("nats.conf");
+        std::fs::write(&config, configuration(place, process.folder())).expect("own folder");
+        let process = process.arg("--config").arg(config);
+        let Place { host, port, health, .. } = place;
+        Self { process, url: format!("nats://{host}:{port}"), health: format!("{host}:{health}") }
+    }
+
+    /// `nats://<host>:<port>`, the same over restarts.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        self.url.clone()
+    }
+
+    /// `host:port` of what it says of itself.
+    pub(crate) fn health(&self) -> &str {
+        &self.health
     }
 
     /// Its folder, with all that it stores.
@@ -55,12 +86,14 @@ impl Nats {
     /// Starts it again, on the same port and data, after [`Self::kill`] or [`Self::stop`].
     pub async fn restart(&mut self) {
         self.process.start();
-        let health = self.health.clone();
-        self.process
-            .ready(async || {
-                matches!(http::get(&health, "/healthz?js-enabled-only=true").await, Ok(answer) if answer.status == 200)
-            })
-            .await;
+        self.ready("/healthz?js-enabled-only=true").await;
+    }
+
+    /// Waits until it answers that question of its health with yes.
+    pub(crate) async fn ready(&mut self, question: &str) {
+        let health = &self.health;
+        let asked = async || timeout(ANSWER_LIMIT, http::get(health, question)).await;
+        self.process.ready(async || matches!(asked().await, Ok(Ok(answer)) if answer.status == 200)).await;
     }
 
     /// Forgets everything; only while it is stopped.
@@ -115,11 +148,13 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 /// The store's limit is stated, since by default it follows the free disk and streams may then not fit.
-fn configuration(port: u16, health: u16, folder: &Path) -> String {
+fn configuration(place: &Place, folder: &Path) -> String {
+    let Place { host, port, health, more, .. } = place;
     let store = folder.join("jetstream");
     let store = store.display();
     format!(
-        "listen: 127.0.0.1:{port}\nhttp: 127.0.0.1:{health}\njetstream {{ store_dir: \"{store}\", max_file_store: 64GB }}\n"
+        "listen: \"{host}:{port}\"\nhttp: \"{host}:{health}\"\n{more}\
+         jetstream {{ store_dir: \"{store}\", max_file_store: 64GB }}\n"
     )
 }
 
@@ -137,7 +172,8 @@ mod tests {
     /// Makes a stream through the plain text protocol.
     async fn make_stream(nats: &Nats) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut connection = tokio::net::TcpStream::connect(("127.0.0.1", nats.port)).await.unwrap();
+        let mut connection =
+            tokio::net::TcpStream::connect(nats.url.trim_start_matches("nats://")).await.unwrap();
         let body = r#"{"name":"S","subjects":["s"],"storage":"file","retention":"limits","num_replicas":1}"#;
         let publish = format!("PUB $JS.API.STREAM.CREATE.S {}\r\n{body}\r\nPING\r\n", body.len());
         connection.write_all(format!("CONNECT {{\"verbose\":false}}\r\n{publish}").as_bytes()).await.unwrap();

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Below the range that Linux gives to outgoing connections, so none of them is in the way.
-const FIRST: u16 = 20_000;
+pub(crate) const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
 /// The claims of this process. Two tests at once ask the same kernel, but a port that was free when asked for may

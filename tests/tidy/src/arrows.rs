@@ -14,11 +14,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("boot", &["telemetry"]),
     ("grpc-server", &["access", "boot", "trace"]),
     ("access", &["domain", "proto"]),
-    ("edge-layer", &["domain", "proto", "trace"]),
+    ("nats-cluster", &["proto"]),
+    ("edge-layer", &["domain", "proto", "trace", "nats-cluster"]),
     ("chdb-server", &[]),
-    ("keys", &["domain", "proto", "access", "boot", "grpc-server"]),
+    ("keys", &["domain", "proto", "access", "boot", "grpc-server", "nats-cluster"]),
     ("edge", &["domain", "proto", "edge-layer", "boot"]),
-    ("ingest", &["domain", "proto", "boot", "trace"]),
+    ("ingest", &["domain", "proto", "boot", "trace", "nats-cluster"]),
     ("query", &["domain", "proto", "access", "boot", "grpc-server", "trace"]),
     ("ui", &["domain", "proto", "boot", "trace"]),
     ("cli", &["domain", "proto"]),
@@ -33,6 +34,7 @@ const FREE: &[&str] = &[
     "bench-edge",
     "bench-ingest",
     "bench-keys",
+    "bench-plan",
     "bench-query",
     "tidy",
     "demo",
@@ -42,7 +44,7 @@ const FREE: &[&str] = &[
 const DRIVERS: &[(&str, &[&str])] = &[
     ("sqlx", &["keys"]),
     ("clickhouse", &["ingest", "query"]),
-    ("async-nats", &["edge-layer", "ingest", "keys"]),
+    ("async-nats", &["nats-cluster", "edge-layer", "ingest", "keys"]),
 ];
 
 /// The crates of the workspace and the names of their normal dependencies.

@@ -1,5 +1,5 @@
-//! What a cluster is told, as far as one engine without Keeper and users can judge it: it parses every statement. Not
-//! run on a real cluster.
+//! What a cluster is told, as far as one engine without users can judge it: it parses every statement, makes every table
+//! in a Keeper of its own, and takes rows by the same schema without replicas. Not run on a real cluster.
 
 use clap::Parser as _;
 use ingest::{
@@ -51,6 +51,89 @@ async fn the_engine_knows_a_clusters_engines() {
         }
     }
     assert_eq!(tables, 8);
+}
+
+/// A cluster of this engine alone, and a Keeper in its memory.
+const ALONE: &str = "<zookeeper><implementation>testkeeper</implementation></zookeeper>
+    <macros><shard>01</shard><replica>one</replica></macros>
+    <default_replica_path>/clickhouse/tables/{database}/{table}/{shard}</default_replica_path>
+    <tcp_port>9000</tcp_port>
+    <remote_servers><main><shard><replica><host>127.0.0.1</host><port>9000</port></replica></shard></main></remote_servers>";
+
+/// Every statement of a cluster's schema in its order, without the `on cluster` that this engine does not carry out.
+fn statements() -> Vec<String> {
+    let layout = Layout::new(Some("main".to_owned()));
+    let all = schema::statements(schema::NOTES).chain(MIGRATIONS.iter().flat_map(Migration::statements));
+    all.flat_map(|sql| layout.render(sql)).map(|sql| sql.replace(" on cluster 'main'", "")).collect()
+}
+
+/// Its replicated tables take no rows, since no replica of this engine ever becomes active; they are made, though.
+#[tokio::test]
+async fn the_engine_makes_every_table_of_a_cluster_in_a_keeper() {
+    let clickhouse = ClickHouse::start_configured(ALONE).await;
+    for sql in statements() {
+        match clickhouse.try_query(&sql).await {
+            // Of a table that is read-only, or of what such an alter would have made.
+            Err(_) if sql.starts_with("alter table ") => {}
+            answer => assert_eq!(answer.as_deref(), Ok(""), "{sql}"),
+        }
+    }
+    let paths =
+        "select table, zookeeper_path from system.replicas where database = 'keymeter' order by table";
+    let paths = clickhouse.query(paths).await;
+    assert!(
+        paths.contains("request_events_local\t/clickhouse/tables/keymeter/request_events_local/01\n"),
+        "{paths}"
+    );
+    assert!(paths.contains("writer_fence\t/clickhouse/tables/keymeter/writer_fence\n"), "{paths}");
+    assert_eq!(paths.lines().count(), 9, "{paths}");
+}
+
+/// With engines that are not replicated all else of a cluster's schema is as on a cluster: what is written by
+/// `request_events` lies in `request_events_local`, with its projections, and every change of the schema reached both.
+#[tokio::test]
+async fn rows_written_to_a_clusters_schema_are_read_from_it() {
+    let clickhouse = ClickHouse::start_configured(ALONE).await;
+    for sql in statements() {
+        let mut sql = sql
+            .replace("engine = Replicated", "engine = ")
+            .replace(" replicated_dedup", " non_replicated_dedup");
+        // The path and the name of a replica, which lead the arguments of such an engine.
+        if let Some((before, rest)) = sql.split_once("('/clickhouse/tables/") {
+            let (_, rest) = rest.split_once("{shard}_{replica}'").unwrap();
+            sql = format!("{before}({}", rest.trim_start_matches(", "));
+        }
+        clickhouse.query(&sql).await;
+    }
+    let columns = |table: &str| {
+        format!(
+            "select name, type from system.columns where database = 'keymeter' and table = '{table}' order by name"
+        )
+    };
+    for table in ["request_events", "daily_archive"] {
+        let all = clickhouse.query(&columns(table)).await;
+        assert_eq!(all, clickhouse.query(&columns(&format!("{table}_local"))).await, "{table}");
+        assert!(!all.is_empty());
+    }
+    let insert = "insert into keymeter.request_events (workspace_id, key_id, request_id, occurred_at, ingested_at, method, \
+        status_code, edge_id, boot_epoch, shard, edge_seq, writer_epoch) select generateUUIDv4(), generateUUIDv4(), \
+        generateUUIDv4(), now64(3), now64(3), 'GET', 200, 'edge_a', 1, 0, number, 1 from numbers(1000)";
+    let settings = Layout::new(Some("main".to_owned()));
+    let settings: Vec<_> =
+        settings.settings().iter().map(|(name, value)| format!("{name} = '{value}'")).collect();
+    let settings = settings.join(", ");
+    clickhouse.query(&format!("{insert} settings {settings}")).await;
+    for table in ["request_events", "request_events_local"] {
+        let sql = format!("select count(), uniqExact(edge_seq) from keymeter.{table} settings {settings}");
+        assert_eq!(clickhouse.query(&sql).await, "1000\t1000\n", "{table}");
+    }
+    let projected = "select sum(calls) from (select method, count() as calls from keymeter.request_events_local group by \
+        method) settings optimize_use_projections = 1, force_optimize_projection = 1";
+    assert_eq!(clickhouse.query(projected).await, "1000\n");
+    let raise = "insert into keymeter.writer_fence (shard, epoch) values (0, 9)";
+    clickhouse.query(raise).await;
+    let refused = clickhouse.try_query(&format!("{insert} settings {settings}")).await.unwrap_err();
+    assert!(refused.contains("VIOLATED_CONSTRAINT") || refused.contains("469"), "{refused}");
 }
 
 #[tokio::test]

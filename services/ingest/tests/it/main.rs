@@ -13,5 +13,6 @@ mod exact;
 mod lifecycle;
 mod owner;
 mod rebuild;
+mod replicas;
 mod support;
 mod watermark;

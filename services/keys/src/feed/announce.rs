@@ -17,9 +17,12 @@ use super::{
     FeedError, again,
     bucket::{BucketError, failed},
 };
-use crate::store::{
-    Store,
-    announced::{Happened, Unannounced},
+use crate::{
+    nats::Streams,
+    store::{
+        Store,
+        announced::{Happened, Unannounced},
+    },
 };
 
 /// Between two looks.
@@ -33,12 +36,13 @@ const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
 const STREAM_BYTES_MAX: i64 = 1 << 30;
 
 /// Announces for ever.
-pub(super) async fn run(store: &Store, context: &jetstream::Context) -> Infallible {
-    again(LOOK_EVERY, "key events are announced later", async || announce(store, context).await).await
+pub(super) async fn run(store: &Store, streams: &Streams) -> Infallible {
+    again(LOOK_EVERY, "key events are announced later", async || announce(store, streams).await).await
 }
 
 /// Everything that was not announced yet.
-async fn announce(store: &Store, context: &jetstream::Context) -> Result<(), FeedError> {
+async fn announce(store: &Store, streams: &Streams) -> Result<(), FeedError> {
+    let context = &streams.context;
     let mut is_there = false;
     loop {
         let chains = store.unannounced(CHAINS_MAX).await?;
@@ -46,7 +50,10 @@ async fn announce(store: &Store, context: &jetstream::Context) -> Result<(), Fee
             return Ok(());
         }
         if !std::mem::replace(&mut is_there, true) {
-            context.get_or_create_stream(config()).await.map_err(failed("make the stream KEY_EVENTS"))?;
+            context
+                .get_or_create_stream(config(streams.replicas))
+                .await
+                .map_err(failed("make the stream KEY_EVENTS"))?;
         }
         for chain in chains {
             announce_chain(store, context, chain).await?;
@@ -92,7 +99,7 @@ async fn send(
     sent.map_err(failed("announce a key event"))
 }
 
-fn config() -> jetstream::stream::Config {
+fn config(num_replicas: usize) -> jetstream::stream::Config {
     jetstream::stream::Config {
         name: KEY_EVENTS_STREAM.to_owned(),
         description: Some("What happened to keys, for whoever wants to know".into()),
@@ -100,6 +107,7 @@ fn config() -> jetstream::stream::Config {
         max_age: KEPT_FOR,
         max_bytes: STREAM_BYTES_MAX,
         discard: jetstream::stream::DiscardPolicy::Old,
+        num_replicas,
         ..Default::default()
     }
 }

@@ -11,7 +11,6 @@ use async_nats::{
         consumer::{DeliverPolicy, pull::OrderedConfig},
         context::{PublishAckFuture, PublishError, PublishErrorKind},
         kv,
-        stream::StorageType,
     },
 };
 use bytes::Bytes;
@@ -21,7 +20,7 @@ use proto::nats::{FEED_HEAD_KEY, KEYS_BY_HASH_BUCKET};
 use tokio::time::timeout;
 
 use super::message::micros;
-use crate::{fields::to_micros, store::outbox::BucketPosition};
+use crate::{fields::to_micros, nats::Streams, store::outbox::BucketPosition};
 
 /// Longest wait for the next of what others wrote.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,18 +49,17 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// Opens the bucket, after making it where there is none.
-    pub(super) async fn open(context: &jetstream::Context) -> Result<Self, BucketError> {
-        let store = match context.get_key_value(KEYS_BY_HASH_BUCKET).await {
-            Ok(store) => store,
-            Err(_) => context.create_key_value(config()).await.map_err(failed("make the bucket"))?,
-        };
+    pub(super) async fn open(streams: &Streams) -> Result<Self, BucketError> {
+        let store =
+            streams.bucket(KEYS_BY_HASH_BUCKET, "what edges verify secrets with, by their SHA-256").await;
+        let store = store.map_err(failed("make the bucket"))?;
         let info = store.stream.cached_info();
         let position = BucketPosition {
             created: to_micros(info.created),
             sequence: i64::try_from(info.state.last_sequence).unwrap_or(i64::MAX),
         };
         let values = i64::try_from(info.state.messages).unwrap_or(i64::MAX);
-        Ok(Self { context: context.clone(), store, position, values, sent: Vec::new() })
+        Ok(Self { context: streams.context.clone(), store, position, values, sent: Vec::new() })
     }
 
     /// Which bucket it is and how far it is written.
@@ -98,10 +96,10 @@ impl Bucket {
         Ok(())
     }
 
-    /// The newest value under a key.
+    /// The newest value under a key, as the bucket's leader has it: by an old one a version could be given out twice.
     pub(super) async fn value(&self, key: &str) -> Result<Option<Bytes>, BucketError> {
-        let entry = self.store.entry(key).await.map_err(failed("read the bucket"))?;
-        Ok(entry.map(|entry| entry.value))
+        let (value, _) = nats_cluster::value(&self.store, key).await.map_err(failed("read the bucket"))?;
+        Ok(value.map(|message| message.payload))
     }
 
     /// Keys that were written after a sequence, marks of removal included.
@@ -152,16 +150,6 @@ impl Bucket {
 /// The hash that a key of the bucket stands for.
 pub(super) fn hash_of(key: &str) -> Option<SecretHash> {
     SecretHash::from_hex(key).filter(|hash| hash.to_string() == key)
-}
-
-fn config() -> kv::Config {
-    kv::Config {
-        bucket: KEYS_BY_HASH_BUCKET.to_owned(),
-        description: "what edges verify secrets with, by their SHA-256".to_owned(),
-        history: 1,
-        storage: StorageType::File,
-        ..kv::Config::default()
-    }
 }
 
 fn refused(error: PublishError) -> BucketError {

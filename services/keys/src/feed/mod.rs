@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream;
 use boot::Need;
 use time::OffsetDateTime;
 use tokio::{sync::watch, time::timeout};
@@ -14,6 +13,7 @@ use crate::{
     fields,
     lifecycle::Keys,
     metrics::Metrics,
+    nats::Streams,
     signing::Signing,
     store::{
         Store, StoreError,
@@ -62,7 +62,7 @@ pub struct Parts<'a> {
     /// Signs what is written.
     pub signing: &'a Signing,
     /// NATS.
-    pub context: jetstream::Context,
+    pub streams: Streams,
     /// Up while rounds succeed.
     pub nats: Need,
     /// Counts.
@@ -124,7 +124,7 @@ async fn relay(
                 relay = parts.store.relay().await?;
             }
             connected.borrow_and_update();
-            let bucket = Bucket::open(&parts.context).await?;
+            let bucket = Bucket::open(&parts.streams).await?;
             if let Some(relay) = &mut relay {
                 round(parts, relay, bucket, &mut removal).await?;
                 is_relay.send_replace(true);
@@ -136,11 +136,11 @@ async fn relay(
     };
     let snapshots = async {
         became(became_relay.clone()).await;
-        snapshot::run(parts.store, &parts.context, parts.signing).await
+        snapshot::run(parts.store, &parts.streams, parts.signing).await
     };
     let announcements = Box::pin(async {
         became(became_relay.clone()).await;
-        announce::run(parts.store, &parts.context).await
+        announce::run(parts.store, &parts.streams).await
     });
     tokio::select! {
         ended = rounds => ended,

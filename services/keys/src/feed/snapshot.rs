@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{self, kv, stream::StorageType};
+use async_nats::jetstream::{self, kv};
 use proto::nats::{KEYS_SNAPSHOT_BUCKET, SNAPSHOT_PARTS};
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     message::signed_part,
 };
 use crate::{
+    nats::Streams,
     signing::Signing,
     store::{Store, outbox::FeedState},
 };
@@ -27,34 +28,30 @@ const PART_BITS: u8 = 10;
 const _: () = assert!(1 << PART_BITS == SNAPSHOT_PARTS, "parts are named by whole bits");
 
 /// Writes snapshots when they are due, for ever.
-pub(super) async fn run(
-    store: &Store,
-    context: &jetstream::Context,
-    signing: &Signing,
-) -> std::convert::Infallible {
+pub(super) async fn run(store: &Store, streams: &Streams, signing: &Signing) -> std::convert::Infallible {
     // The bucket's last sequence after our own pass: whatever else is there is not ours.
     let mut ours = None;
     let waits = "the snapshot of the key feed waits: edges take longer to start";
-    again(LOOK_EVERY, waits, async || look(store, context, signing, &mut ours).await).await
+    again(LOOK_EVERY, waits, async || look(store, streams, signing, &mut ours).await).await
 }
 
 async fn look(
     store: &Store,
-    context: &jetstream::Context,
+    streams: &Streams,
     signing: &Signing,
     ours: &mut Option<u64>,
 ) -> Result<(), FeedError> {
     let state = store.feed_state().await?;
-    let is_foreign = state.snapshot_sequence.is_some() && *ours != Some(sequence(context).await?);
+    let is_foreign = state.snapshot_sequence.is_some() && *ours != Some(sequence(&streams.context).await?);
     if !is_due(&state) && !is_foreign {
         return Ok(());
     }
-    let bucket = open(context).await?;
+    let bucket = open(streams).await?;
     if let Some((created, up_to)) = pass(store, &bucket, signing, &state).await? {
         store.snapshot_written(created, up_to).await?;
         tracing::info!(secrets = state.secrets, bucket.sequence = up_to, "snapshot of the key feed written");
     }
-    *ours = Some(sequence(context).await?);
+    *ours = Some(sequence(&streams.context).await?);
     Ok(())
 }
 
@@ -88,18 +85,9 @@ async fn pass(
     Ok(Some((began.created, began.sequence)))
 }
 
-async fn open(context: &jetstream::Context) -> Result<kv::Store, BucketError> {
-    if let Ok(store) = context.get_key_value(KEYS_SNAPSHOT_BUCKET).await {
-        return Ok(store);
-    }
-    let config = kv::Config {
-        bucket: KEYS_SNAPSHOT_BUCKET.to_owned(),
-        description: "all of keys_by_hash in some parts, for edges that start".to_owned(),
-        history: 1,
-        storage: StorageType::File,
-        ..kv::Config::default()
-    };
-    context.create_key_value(config).await.map_err(failed("make the snapshot's bucket"))
+async fn open(streams: &Streams) -> Result<kv::Store, BucketError> {
+    let what = "all of keys_by_hash in some parts, for edges that start";
+    streams.bucket(KEYS_SNAPSHOT_BUCKET, what).await.map_err(failed("make the snapshot's bucket"))
 }
 
 /// How far the snapshot's bucket is written; 0 if there is none.

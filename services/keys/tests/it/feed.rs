@@ -1,5 +1,7 @@
 //! The key feed: every change reaches the bucket, in the order of commits, whatever NATS forgets.
 
+mod replicas;
+
 use domain::{Environment, KeyId, Secret, SecretHash, SecretId};
 use keys::{
     caller::Caller,
