@@ -29,6 +29,7 @@ const SILENT_AFTER: Duration = Duration::from_secs(2);
 pub struct Servers {
     addresses: Vec<ServerAddr>,
     credentials: Option<(String, String)>,
+    identity: Option<tls::Identity>,
 }
 
 impl Servers {
@@ -47,7 +48,13 @@ impl Servers {
         };
         let credentials = proto::nats::credentials(addresses);
         let addresses = addresses.split(',').zip(1..).map(parse).collect::<io::Result<_>>()?;
-        Ok(Self { addresses, credentials })
+        Ok(Self { addresses, credentials, identity: None })
+    }
+
+    /// Takes only servers that show a certificate of the identity's authorities, and shows its own.
+    #[must_use]
+    pub fn secured_by(self, identity: Option<tls::Identity>) -> Self {
+        Self { identity, ..self }
     }
 
     /// Options that sign in as the addresses say.
@@ -63,7 +70,11 @@ impl Servers {
     /// # Errors
     /// As [`ConnectOptions::connect`].
     pub async fn connect(&self, options: ConnectOptions) -> Result<Client, async_nats::ConnectError> {
-        options.ping_interval(PING_INTERVAL).connect(self.addresses.as_slice()).await
+        let mut options = options.ping_interval(PING_INTERVAL);
+        if let Some(identity) = &self.identity {
+            options = options.require_tls(true).tls_client_config(identity.client());
+        }
+        options.connect(self.addresses.as_slice()).await
     }
 
     /// For as long as it is polled, leaves a server whose JetStream answers nothing for another one: a server that was

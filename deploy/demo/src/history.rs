@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::{self, kv};
 use domain::{Id, KeyId, RequestEvent, Secret, id::Noun};
+use nats_cluster::Servers;
 use prost::Message as _;
 use proto::{
     events::{EdgeCommit, KeyFeedEntry, RequestEventBatch, SeqRange, SignedFeedMessage},
@@ -48,6 +49,8 @@ pub struct Config {
     /// Number of shards, as the edge and ingest have it.
     #[arg(long, env = "KEYMETER_DEMO_SHARDS", default_value_t = 4)]
     shards: u16,
+    #[command(flatten)]
+    identity: tls::Settings,
 }
 
 /// What was begun: with the keys, all that the week follows from.
@@ -75,10 +78,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if begun.done {
         return Ok(());
     }
-    let servers: Vec<_> = config.nats_url.split(',').collect();
-    let client = async_nats::connect(servers.as_slice())
-        .await
-        .with_context(|| format!("no NATS at {}", config.nats_url))?;
+    let servers = Servers::parse(&config.nats_url)?.secured_by(config.identity.identity()?);
+    let client = servers.connect(servers.options()).await.with_context(|| format!("no NATS at {servers}"))?;
     let stream = jetstream::new(client);
     let events = week(&stream, &config.keys_file, OffsetDateTime::from_unix_timestamp(begun.end)?).await?;
     let total = events.len();
