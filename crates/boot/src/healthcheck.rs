@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Command;
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use tls::{Identity, Settings};
@@ -47,6 +47,10 @@ pub(crate) fn run(command: &Command, given: &BTreeMap<String, OsString>) -> anyh
     let host = if address.ip().is_loopback() { "localhost" } else { host_of(&text) };
     let answer = ask(address, host, identity.as_ref())
         .with_context(|| format!("nothing answers at {name}, {address}"))?;
+    ensure!(
+        answer.starts_with("HTTP/"),
+        "what answers at {name}, {address}, speaks TLS: set KEYMETER_IDENTITY_*_FILE as the service has them"
+    );
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     writeln!(io::stdout(), "{}", body.trim_end())?;
     Ok(i32::from(head.split(' ').nth(1) != Some("200")))

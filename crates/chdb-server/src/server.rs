@@ -56,12 +56,15 @@ pub(crate) struct Identity {
 /// If the settings are wrong or the engine can not be opened.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
     config.validate()?;
-    let identity = config.identity.identity()?;
+    let mut tls = config.identity.identity()?.map(|identity| identity.server()).transpose()?;
+    if let Some(tls) = &mut tls {
+        Arc::make_mut(tls).alpn_protocols = vec![b"http/1.1".to_vec()];
+    }
     let drain_limit = Duration::from_secs(config.drain_s);
     let server = Arc::new(tokio::task::spawn_blocking(move || Server::open(&config)).await??);
     tracing::info!(listen.addr = %listener.local_addr()?, engine.version = server.identity.version, "ready");
     let clients = GracefulShutdown::new();
-    accept(&server, Listener::of(listener, identity.as_ref())?, &clients, &shutdown).await;
+    accept(&server, Listener::new(listener, tls), &clients, &shutdown).await;
     tracing::info!(statements = server.lock().len(), "stopping: no new requests");
     if timeout(drain_limit, clients.shutdown()).await.is_err() {
         tracing::warn!(statements = server.lock().len(), "cancelling what still runs");
