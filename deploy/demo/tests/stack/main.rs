@@ -14,6 +14,9 @@ use std::{
 use parts::{binary, eventually, free_port, get, request};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+mod links;
 
 /// A folder with the scripts; what they started is stopped and deleted with it.
 struct Clone {
@@ -26,10 +29,13 @@ impl Clone {
         let folder = TempDir::new().unwrap();
         // Postgres may run as another user, who has to get there.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let scripts = folder.path().join("deploy/local");
-        fs::create_dir_all(&scripts).unwrap();
-        let copied =
-            Command::new("cp").arg("-r").arg(parts::root().join("deploy/local/.")).arg(scripts).status();
+        let (from, to) = (parts::root().join("deploy"), folder.path().join("deploy"));
+        fs::create_dir_all(&to).unwrap();
+        let copied = Command::new("cp")
+            .arg("-r")
+            .args(["local", "certify"].map(|part| from.join(part)))
+            .arg(to)
+            .status();
         assert!(copied.unwrap().success());
         Self { folder, offset: free_port() % 10_000 }
     }
@@ -103,6 +109,22 @@ async fn call(endpoints: &Value) -> u16 {
     let authorization = format!("Bearer {}", endpoints["secret"].as_str().unwrap());
     let headers = [("Authorization", authorization.as_str())];
     request("GET", address(endpoints, "edge"), "/v1/orders/1001", &headers, "").await.unwrap().status
+}
+
+/// One request of HTTP over a connection that is open; all of the answer.
+async fn call_over(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    line: &str,
+    header: &str,
+    body: &str,
+) -> String {
+    let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n");
+    let length = body.len();
+    let request = format!("{head}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 /// Waits until ClickHouse has that many calls of the first key.
