@@ -26,11 +26,12 @@ impl Clone {
         let folder = TempDir::new().unwrap();
         // Postgres may run as another user, who has to get there.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let scripts = folder.path().join("deploy/local");
-        fs::create_dir_all(&scripts).unwrap();
-        let copied =
-            Command::new("cp").arg("-r").arg(parts::root().join("deploy/local/.")).arg(scripts).status();
-        assert!(copied.unwrap().success());
+        let deploy = folder.path().join("deploy");
+        fs::create_dir_all(&deploy).unwrap();
+        for scripts in ["deploy/local", "deploy/nats"] {
+            let copied = Command::new("cp").arg("-r").arg(parts::root().join(scripts)).arg(&deploy).status();
+            assert!(copied.unwrap().success());
+        }
         Self { folder, offset: free_port() % 10_000 }
     }
 

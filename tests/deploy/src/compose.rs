@@ -60,11 +60,11 @@ async fn every_service_runs_as_the_file_says() {
     let secret = |name: &str| secrets.path().join(name);
     let mut site = Site::start(Stores {
         nats: file["configs"]["nats"]["content"].as_str().unwrap().to_owned(),
-        nats_auth: fs::read_to_string(secret("nats-auth.conf")).unwrap(),
+        nats_users: fs::read_to_string(secret("nats-users.conf")).unwrap(),
         users: fs::read_to_string(secret("clickhouse-users.xml")).unwrap(),
     })
     .await;
-    for url in ["database-url", "owner-database-url", "nats-url"] {
+    for url in ["database-url", "owner-database-url", "nats-keys-url", "nats-ingest-url", "nats-edge-url"] {
         let here = site.here(&fs::read_to_string(secret(url)).unwrap());
         fs::write(secret(url), here).unwrap();
     }

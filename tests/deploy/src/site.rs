@@ -42,8 +42,8 @@ pub(crate) struct Site {
 pub(crate) struct Stores {
     /// The NATS server's configuration, with the port 4222, the port 8222 and the folder /data.
     pub(crate) nats: String,
-    /// What it includes as `auth.conf`.
-    pub(crate) nats_auth: String,
+    /// What it includes as `users.conf`.
+    pub(crate) nats_users: String,
     /// The users of ClickHouse.
     pub(crate) users: String,
 }
@@ -63,7 +63,7 @@ impl Site {
             .replace("8222", &nats_health)
             .replace("/data", folder.path().join("nats").to_str().unwrap());
         fs::write(folder.path().join("nats.conf"), configuration).unwrap();
-        fs::write(folder.path().join("auth.conf"), stores.nats_auth).unwrap();
+        fs::write(folder.path().join("users.conf"), stores.nats_users).unwrap();
         let arguments = ["--config", folder.path().join("nats.conf").to_str().unwrap()].map(str::to_owned);
         let nats = Service::spawn_with("nats-server", &arguments.each_ref().map(String::as_str), &[]);
         let postgres_address =
