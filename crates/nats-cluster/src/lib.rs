@@ -57,11 +57,16 @@ impl Servers {
         Self { identity, ..self }
     }
 
-    /// Options that sign in as the addresses say.
+    /// Options that sign in as the addresses say, and have answers sent to where no other user may listen.
     #[must_use]
     pub fn options(&self) -> ConnectOptions {
         self.credentials.clone().map_or_else(ConnectOptions::new, |(user, password)| {
-            ConnectOptions::with_user_and_password(user, password)
+            let inbox = inbox_of(&user);
+            let options = ConnectOptions::with_user_and_password(user, password);
+            match inbox {
+                Some(inbox) => options.custom_inbox_prefix(inbox),
+                None => options,
+            }
         })
     }
 
@@ -98,6 +103,13 @@ impl Servers {
             }
         }
     }
+}
+
+/// Beginning of the subjects that a user's answers come to, as `deploy/nats/users` lets that user hear them; `None` for a
+/// name that can not be part of a subject.
+fn inbox_of(user: &str) -> Option<String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (!user.is_empty() && user.chars().all(fits)).then(|| format!("_INBOX_{user}"))
 }
 
 /// JetStream with a limit on every wait, for answers to requests and to publishers alike.
@@ -230,6 +242,17 @@ mod tests {
             said.starts_with(&format!("number {number} is no address")) && !said.contains("secret"),
             "{said}"
         );
+    }
+
+    #[rstest]
+    #[case::a_service("keys", Some("_INBOX_keys"))]
+    #[case::an_edge("edge-eu_1", Some("_INBOX_edge-eu_1"))]
+    #[case::all(">", None)]
+    #[case::several("a.b", None)]
+    #[case::a_space("a b", None)]
+    #[case::none("", None)]
+    fn answers_come_to_the_user_alone(#[case] user: &str, #[case] inbox: Option<&str>) {
+        assert_eq!(inbox_of(user).as_deref(), inbox);
     }
 
     #[test]

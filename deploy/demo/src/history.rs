@@ -37,8 +37,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Settings of the past.
 #[derive(Debug, clap::Args)]
 pub struct Config {
-    /// Where NATS is.
-    #[arg(long, env = "KEYMETER_DEMO_NATS_URL", default_value = "nats://127.0.0.1:4222")]
+    /// Where NATS is, and as whom: who may read the key feed and what is counted, and publish events.
+    #[arg(
+        long,
+        env = "KEYMETER_DEMO_NATS_URL",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222"
+    )]
     nats_url: String,
     /// File with the keys of the callers, made by `setup`.
     #[arg(long, env = "KEYMETER_DEMO_KEYS_FILE")]

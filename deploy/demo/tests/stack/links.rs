@@ -66,17 +66,18 @@ async fn with_tls_every_port_refuses_who_is_nobody() {
     let known = PORTS.map(|(port, ..)| port + clone.offset).into_iter().collect();
     assert_eq!(listening(&clone), known, "each port is in the table above");
     let (who, files) = identities(&clone);
+    let operator = fs::read_to_string(clone.path(".local/secrets/nats-operator-password")).unwrap();
     for (port, speaks, wants_certificate) in PORTS {
         let port = port + clone.offset;
         for (name, config) in &who {
             // Where no certificate is asked for, whose it would be is no matter.
             let expected = *name == "you" || *name != "plain" && !wants_certificate;
-            let answered = ask(port, speaks, config.clone()).await.is_ok_and(|answer| answer);
+            let answered = ask(port, speaks, config.clone(), &operator).await.is_ok_and(|answer| answer);
             assert_eq!(answered, expected, "{name} at {port}, {speaks:?}");
         }
     }
     calls_are_counted(&clone, &files).await;
-    assert!(clone.run("down", &[]).status.success());
+    clone.down();
     clone.up(&["--no-demo"]);
     super::counted(&clone.endpoints(), 2).await;
     assert!(clone.run("reset", &["--yes"]).status.success());
@@ -153,8 +154,13 @@ async fn secure(stream: TcpStream, config: Option<ClientConfig>) -> io::Result<B
     Ok(Box::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
 }
 
-/// Whether who comes so gets an answer of the protocol.
-async fn ask(port: u16, speaks: Speaks, config: Option<ClientConfig>) -> io::Result<bool> {
+/// Whether who comes so gets an answer of the protocol; `operator` is the password of that user of NATS.
+async fn ask(
+    port: u16,
+    speaks: Speaks,
+    config: Option<ClientConfig>,
+    operator: &str,
+) -> io::Result<bool> {
     let answer = async {
         match speaks {
             Speaks::Http(path) => {
@@ -172,7 +178,7 @@ async fn ask(port: u16, speaks: Speaks, config: Option<ClientConfig>) -> io::Res
                 // The server's own settings: a frame of the fourth kind.
                 Ok(exchange(connect(port, config).await?, hello, 4).await?[3] == 4)
             }
-            Speaks::Nats => nats(port, config).await,
+            Speaks::Nats => nats(port, config, operator).await,
             Speaks::Postgres => postgres(port, config).await,
         }
     };
@@ -188,12 +194,12 @@ async fn exchange(mut stream: Box<dyn Stream>, said: &[u8], bytes: usize) -> io:
 }
 
 /// The server speaks first, in the clear; then TLS begins.
-async fn nats(port: u16, config: Option<ClientConfig>) -> io::Result<bool> {
+async fn nats(port: u16, config: Option<ClientConfig>, password: &str) -> io::Result<bool> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     while stream.read_u8().await? != b'\n' {}
     let stream = secure(stream, config).await?;
-    let said = b"CONNECT {\"verbose\":false,\"user\":\"\",\"pass\":\"\"}\r\nPING\r\n";
-    Ok(exchange(stream, said, 4).await? == b"PONG")
+    let user = serde_json::json!({ "verbose": false, "user": "operator", "pass": password });
+    Ok(exchange(stream, format!("CONNECT {user}\r\nPING\r\n").as_bytes(), 4).await? == b"PONG")
 }
 
 /// TLS is asked for; then the first message is answered with a question for the password.

@@ -33,7 +33,7 @@ impl Clone {
         fs::create_dir_all(&to).unwrap();
         let copied = Command::new("cp")
             .arg("-r")
-            .args(["local", "certify"].map(|part| from.join(part)))
+            .args(["local", "nats", "certify"].map(|part| from.join(part)))
             .arg(to)
             .status();
         assert!(copied.unwrap().success());
@@ -74,6 +74,20 @@ impl Clone {
 
     fn endpoints(&self) -> Value {
         serde_json::from_slice(&fs::read(self.path(".local/endpoints.json")).unwrap()).unwrap()
+    }
+
+    /// Stops it; nothing that it did was refused by NATS.
+    fn down(&self) {
+        assert!(self.run("down", &[]).status.success());
+        let logs = fs::read_dir(self.path(".local/log")).unwrap().map(|entry| entry.unwrap().path());
+        let nats: Vec<_> =
+            logs.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("nats")).collect();
+        assert!(!nats.is_empty());
+        for log in nats {
+            let log = fs::read_to_string(log).unwrap();
+            let refused: Vec<_> = log.lines().filter(|line| line.contains("Violation")).collect();
+            assert!(refused.is_empty(), "{refused:#?}");
+        }
     }
 
     /// The ids of the parts' processes that live.
@@ -149,14 +163,15 @@ async fn two_of_each_take_over_from_one_and_lose_half_of_themselves() {
     counted(&clone.endpoints(), 1).await;
     let refused = clone.run("up", &["--no-demo", "--cluster"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("deploy/local/down first"));
-    assert!(clone.run("down", &[]).status.success());
+    clone.down();
 
     let said = clone.up(&["--no-demo", "--cluster"]);
     for part in ["nats-3, port", "keys-2, port", "edge-2, port", "ingest-2", "query-2, port", "ui-2, port"] {
         assert!(said.contains(part), "{said}");
     }
     let endpoints = clone.endpoints();
-    assert_eq!(endpoints["nats"].as_str().unwrap().split(',').count(), 3);
+    let nats = endpoints["nats"].as_str().unwrap();
+    assert_eq!(nats.split(',').filter(|one| one.starts_with("nats://operator:")).count(), 3);
     assert_eq!(call(&endpoints).await, 200);
     counted(&endpoints, 2).await;
     for part in ["nats-1", "keys", "ingest", "query", "ui"] {
@@ -166,7 +181,7 @@ async fn two_of_each_take_over_from_one_and_lose_half_of_themselves() {
     counted(&endpoints, 3).await;
     assert!(clone.up(&["--no-demo", "--cluster"]).contains("is not running: starting what is missing"));
 
-    assert!(clone.run("down", &[]).status.success());
+    clone.down();
     assert_eq!(clone.pids(), Vec::<String>::new());
     clone.up(&["--no-demo"]);
     assert_eq!(call(&clone.endpoints()).await, 200);
@@ -202,7 +217,7 @@ async fn it_starts_again_on_what_it_left_and_ends_without_a_trace() {
     assert_eq!(call(&endpoints).await, 200);
     counted(&endpoints, 2).await;
 
-    assert!(clone.run("down", &[]).status.success());
+    clone.down();
     assert_eq!(clone.pids(), Vec::<String>::new());
     assert!(get(address(&endpoints, "ui"), "/healthz").await.is_err());
     clone.up(&["--no-demo"]);
@@ -241,7 +256,7 @@ async fn an_interrupted_start_leaves_nothing_running_and_the_next_one_works() {
     let trickle =
         async || request("POST", address(&endpoints, "clickhouse"), "/", &[], trickle).await.unwrap().body;
     eventually("several keys call", async || trickle().await.trim().parse::<u32>().unwrap() >= 2).await;
-    assert!(clone.run("down", &[]).status.success());
+    clone.down();
     clone.up(&[]);
     assert_eq!(past().await, before);
 }
