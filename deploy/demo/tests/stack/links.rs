@@ -155,12 +155,7 @@ async fn secure(stream: TcpStream, config: Option<ClientConfig>) -> io::Result<B
 }
 
 /// Whether who comes so gets an answer of the protocol; `operator` is the password of that user of NATS.
-async fn ask(
-    port: u16,
-    speaks: Speaks,
-    config: Option<ClientConfig>,
-    operator: &str,
-) -> io::Result<bool> {
+async fn ask(port: u16, speaks: Speaks, config: Option<ClientConfig>, operator: &str) -> io::Result<bool> {
     let answer = async {
         match speaks {
             Speaks::Http(path) => {
