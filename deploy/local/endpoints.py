@@ -22,6 +22,11 @@ endpoints |= {
     "key_id": key_id,
     "secret": key_secret,
 }
+# Whom to believe, and who one is: each link wants a certificate, pages and the edge do not.
+authority = ""
+if os.environ.get("tls"):
+    endpoints |= {"ca_file": str(state / "tls/ca.pem"), "cert_file": str(state / "tls/you.pem"), "key_file": str(state / "tls/you.key")}
+    authority = f" --cacert {state / 'tls/ca.pem'}"
 
 # Whole or not at all, and never readable by others.
 new = state / "endpoints.json.new"
@@ -45,7 +50,7 @@ print(
 
 Make a call, then look at the key "Yours to try" on its usage page:
 
-  curl -i -H 'Authorization: Bearer {secret}' {edge}/v1/orders/1001
+  curl -i{authority} -H 'Authorization: Bearer {secret}' {edge}/v1/orders/1001
 
-All of this is in .local/endpoints.json. Stop: deploy/local/down. Delete: deploy/local/reset.""".format(**endpoints)
+All of this is in .local/endpoints.json. Stop: deploy/local/down. Delete: deploy/local/reset.""".format(**endpoints, authority=authority)
 )

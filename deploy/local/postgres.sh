@@ -39,9 +39,10 @@ as_service() {
 start_postgres() {
   whom
   [ -d "$state/data/postgres" ] || make_cluster
-  start postgres "${run_as[@]}" "$parts/postgres/bin/postgres" -D "$state/data/postgres" \
+  postgres_tls
+  start postgres "${run_as[@]}" "$parts/postgres${tls:+-tls}/bin/postgres" -D "$state/data/postgres" \
     -c "port=$(port postgres)" -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=on \
-    -c synchronous_commit=on -c full_page_writes=on
+    -c synchronous_commit=on -c full_page_writes=on "${postgres_tls[@]}"
 }
 
 # Renamed into place when it is whole, so an interrupted run leaves no half of a cluster.
@@ -60,7 +61,7 @@ make_cluster() {
 }
 
 postgres_query() {
-  PGPASSWORD=$(postgres_password) PGCONNECT_TIMEOUT=5 "$parts/postgres/bin/psql" --no-psqlrc -qtA -h 127.0.0.1 \
+  PGPASSWORD=$(postgres_password) PGCONNECT_TIMEOUT=5 "$parts/postgres/bin/psql" --no-psqlrc -qtA -h "$(postgres_host)" \
     -p "$(port postgres)" -U keymeter -d postgres -c "$1" 2>/dev/null
 }
 

@@ -122,6 +122,11 @@ http_ok() {
   ) 2>/dev/null
 }
 
+# is_ok PART PATH: whether its port answers 200.
+is_ok() {
+  if [ -n "$tls" ]; then https_ok "$(port "$1")" "$2"; else http_ok "$(port "$1")" "$2"; fi
+}
+
 # wait_until NAME SINCE COMMAND…: waits for the command to succeed while the part runs; one line when it does, if the
 # part was just started.
 wait_until() {

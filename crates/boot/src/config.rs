@@ -18,6 +18,8 @@ use crate::healthcheck;
 
 /// Ends the name of a setting whose value is in a file.
 const FILE: &str = "_FILE";
+/// Start of the names of settings that all programs have.
+const IDENTITY: &str = "KEYMETER_IDENTITY_";
 /// Longest secret that a file may hold, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 const HELP: &str = "Every setting that holds a secret may also be a file: give its environment variable's name with \
@@ -87,7 +89,8 @@ fn unknown(command: &Command, prefix: &str, given: impl Iterator<Item = String>)
     let mut known = BTreeSet::new();
     collect(command, &mut known);
     known.extend(secrets(command).map(|(setting, _)| setting + FILE));
-    given.filter(|name| name.starts_with(prefix)).find(|name| !known.contains(name))
+    let ours = |name: &String| name.starts_with(prefix) || name.starts_with(IDENTITY);
+    given.filter(ours).find(|name| !known.contains(name))
 }
 
 fn collect(command: &Command, known: &mut BTreeSet<String>) {

@@ -4,13 +4,16 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    io::{self, Read as _, Write as _},
+    io::{self, Read, Write},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _},
+    sync::Arc,
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Command;
+use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
+use tls::{Identity, Settings};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Most bytes of an answer that are printed.
@@ -40,7 +43,14 @@ pub(crate) fn run(command: &Command, given: &BTreeMap<String, OsString>) -> anyh
         .with_context(|| format!("{name} is {text}, where nothing can be asked"))?
         .next();
     let address = reachable(found.with_context(|| format!("{name} is {text}, which has no address"))?);
-    let answer = ask(address).with_context(|| format!("nothing answers at {name}, {address}"))?;
+    let identity = identity(given)?;
+    let host = if address.ip().is_loopback() { "localhost" } else { host_of(&text) };
+    let answer = ask(address, host, identity.as_ref())
+        .with_context(|| format!("nothing answers at {name}, {address}"))?;
+    ensure!(
+        answer.starts_with("HTTP/"),
+        "what answers at {name}, {address}, speaks TLS: set KEYMETER_IDENTITY_*_FILE as the service has them"
+    );
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     writeln!(io::stdout(), "{}", body.trim_end())?;
     Ok(i32::from(head.split(' ').nth(1) != Some("200")))
@@ -57,11 +67,33 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn ask(address: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+fn host_of(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']'])
+}
+
+/// Who the service is, and so who asks it.
+fn identity(given: &BTreeMap<String, OsString>) -> anyhow::Result<Option<Identity>> {
+    let file = |what| given.get(&format!("KEYMETER_IDENTITY_{what}_FILE")).map(Into::into);
+    let settings = Settings {
+        identity_cert_file: file("CERT"),
+        identity_key_file: file("KEY"),
+        identity_ca_file: file("CA"),
+    };
+    settings.identity()
+}
+
+fn ask(address: SocketAddr, host: &str, identity: Option<&Identity>) -> anyhow::Result<String> {
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET /readyz HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let Some(identity) = identity else { return Ok(exchange(stream, host)?) };
+    let name = ServerName::try_from(host.to_owned())?;
+    let client = ClientConnection::new(Arc::new(identity.client()), name)?;
+    Ok(exchange(StreamOwned::new(client, stream), host)?)
+}
+
+fn exchange(mut stream: impl Read + Write, host: &str) -> io::Result<String> {
+    write!(stream, "GET /readyz HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
     Ok(answer)

@@ -30,12 +30,18 @@ pub struct Process {
 
 /// Starts logs, metrics, traces, the health server on `health_addr` and the wait for SIGTERM or SIGINT.
 ///
-/// `service` is the name in logs and traces, `keymeter-query`.
+/// `service` is the name in logs and traces, `keymeter-query`. With an identity, health is told only to those who show
+/// a certificate as well.
 ///
 /// # Errors
-/// If the address is taken, or a variable `OTEL_*` has a value that cannot be used.
-pub async fn start(service: &'static str, health_addr: SocketAddr) -> anyhow::Result<Process> {
+/// If the identity cannot be used, the address is taken, or a variable `OTEL_*` has a value that cannot be used.
+pub async fn start(
+    service: &'static str,
+    health_addr: SocketAddr,
+    identity: &tls::Settings,
+) -> anyhow::Result<Process> {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let identity = identity.identity()?;
     let telemetry = Telemetry::start(service)?;
     let health = Health::default();
     health.observe(&meter());
@@ -45,7 +51,8 @@ pub async fn start(service: &'static str, health_addr: SocketAddr) -> anyhow::Re
         .await
         .with_context(|| format!("health address {health_addr} can not be used; choose another one"))?;
     let app = health.router().merge(telemetry.router());
-    let health_server = tokio::spawn(axum::serve(listener, app).into_future());
+    let health_server =
+        tokio::spawn(axum::serve(tls::Listener::of(listener, identity.as_ref())?, app).into_future());
     let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
     let asked = shutdown.clone();

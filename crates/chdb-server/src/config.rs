@@ -27,6 +27,10 @@ pub struct Config {
     #[arg(long, env = "CHDB_CONFIG_FILE")]
     pub config_file: Option<PathBuf>,
 
+    /// Who this server is; with it, only callers are let in that show a certificate as well.
+    #[command(flatten)]
+    pub identity: tls::Settings,
+
     /// Statements that run at once; more wait.
     #[arg(long, env = "CHDB_CONNECTIONS", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub connections: u16,

@@ -12,6 +12,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
+use tls::Listener;
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -55,11 +56,15 @@ pub(crate) struct Identity {
 /// If the settings are wrong or the engine can not be opened.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
     config.validate()?;
+    let mut tls = config.identity.identity()?.map(|identity| identity.server()).transpose()?;
+    if let Some(tls) = &mut tls {
+        Arc::make_mut(tls).alpn_protocols = vec![b"http/1.1".to_vec()];
+    }
     let drain_limit = Duration::from_secs(config.drain_s);
     let server = Arc::new(tokio::task::spawn_blocking(move || Server::open(&config)).await??);
     tracing::info!(listen.addr = %listener.local_addr()?, engine.version = server.identity.version, "ready");
     let clients = GracefulShutdown::new();
-    accept(&server, listener, &clients, &shutdown).await;
+    accept(&server, Listener::new(listener, tls), &clients, &shutdown).await;
     tracing::info!(statements = server.lock().len(), "stopping: no new requests");
     if timeout(drain_limit, clients.shutdown()).await.is_err() {
         tracing::warn!(statements = server.lock().len(), "cancelling what still runs");
@@ -71,7 +76,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
 
 async fn accept(
     server: &Arc<Server>,
-    listener: TcpListener,
+    mut listener: Listener,
     clients: &GracefulShutdown,
     shutdown: &CancellationToken,
 ) {
@@ -81,13 +86,7 @@ async fn accept(
             let place = places.clone().acquire_owned().await;
             (place, listener.accept().await)
         };
-        let Some((place, accepted)) = shutdown.run_until_cancelled(next).await else { return };
-        let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, say: wait for one.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
+        let Some((place, (stream, _))) = shutdown.run_until_cancelled(next).await else { return };
         let server = server.clone();
         let service = service_fn(move |request| router::answer(server.clone(), request));
         let client = http1::Builder::new()

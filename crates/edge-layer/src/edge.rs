@@ -56,6 +56,8 @@ const ROUTES_MAX: usize = 1000;
 pub struct Settings {
     /// Address of NATS, `nats://host:port`.
     pub nats_url: String,
+    /// Who this edge is to NATS and keys; without it both are spoken to as their addresses say.
+    pub identity: Option<tls::Identity>,
     /// Folder of the spool, for this edge alone.
     pub spool_dir: PathBuf,
     /// Most bytes of the spool.
@@ -100,6 +102,7 @@ impl Settings {
     pub fn new(nats_url: impl Into<String>, spool_dir: impl Into<PathBuf>, feed_keys: FeedKeys) -> Self {
         Self {
             nats_url: nats_url.into(),
+            identity: None,
             spool_dir: spool_dir.into(),
             spool_bytes_max: 4 << 30,
             shards: 4,
@@ -191,7 +194,12 @@ impl Edge {
         let feed = Arc::new(FeedState::new(settings.feed_lost_after, settings.when_feed_lost));
         let table = Arc::new(KeyTable::default());
         let log = open_feed_log(feed_dir, &settings.feed_keys, &table, &feed).await;
-        let link = Link::connect(&settings.nats_url, format!("keymeter {}", spool.edge_id())).await?;
+        let link = Link::connect(
+            &settings.nats_url,
+            settings.identity.clone(),
+            format!("keymeter {}", spool.edge_id()),
+        )
+        .await?;
         let quota = Arc::new(Quota::new(settings.workspace_calls_per_s));
         let recorder = Recorder {
             spool: spool.clone(),
@@ -215,7 +223,8 @@ impl Edge {
             forward_credentials: settings.forward_credentials,
         });
         let mut edge = Self { shared, spool, link, stop: CancellationToken::new(), tasks: JoinSet::new() };
-        edge.spawn_feed(settings.feed_keys, settings.keys, log);
+        let access = settings.keys.map(|keys| (keys, settings.identity));
+        edge.spawn_feed(settings.feed_keys, access, log);
         edge.spawn_tasks();
         Ok(edge)
     }
@@ -280,12 +289,18 @@ impl Edge {
     }
 
     /// What keeps the keys current: NATS, the keys service if it may be asked, and a note on the disk of what is known.
-    fn spawn_feed(&mut self, keys: FeedKeys, access: Option<KeysAccess>, log: Option<Arc<FeedLog>>) {
+    fn spawn_feed(
+        &mut self,
+        keys: FeedKeys,
+        access: Option<(KeysAccess, Option<tls::Identity>)>,
+        log: Option<Arc<FeedLog>>,
+    ) {
         let (table, state) = (self.shared.table.clone(), self.shared.feed.clone());
         let floor = log.as_ref().map_or(0, |log| log.marked());
-        if let Some(access) = access {
+        if let Some((access, identity)) = access {
             let watcher = Watcher {
                 access,
+                identity,
                 keys: keys.clone(),
                 table: table.clone(),
                 state: state.clone(),

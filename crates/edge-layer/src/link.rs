@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use async_nats::{ConnectError, ConnectErrorKind, Event, jetstream};
 use nats_cluster::Servers;
+use tls::Identity;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +25,11 @@ impl Link {
     ///
     /// # Errors
     /// If `addresses` are none of NATS.
-    pub(crate) async fn connect(addresses: &str, name: String) -> Result<Self, ConnectError> {
+    pub(crate) async fn connect(
+        addresses: &str,
+        identity: Option<Identity>,
+        name: String,
+    ) -> Result<Self, ConnectError> {
         let (connections, connection) = watch::channel((0, false));
         let on_event = move |event| {
             match event {
@@ -37,7 +42,8 @@ impl Link {
             std::future::ready(())
         };
         let servers = Servers::parse(addresses)
-            .map_err(|error| ConnectError::with_source(ConnectErrorKind::ServerParse, error))?;
+            .map_err(|error| ConnectError::with_source(ConnectErrorKind::ServerParse, error))?
+            .secured_by(identity);
         let options = servers
             .options()
             .name(name)

@@ -1,7 +1,7 @@
 //! Follows the key feed over gRPC from the keys service, beside NATS and without it, and tells that service how far this
 //! edge is. Takes only what keys signed for this very watch; keeps it on the disk.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error as _, iter::successors, path::PathBuf, sync::Arc, time::Duration};
 
 use domain::EdgeId;
 use http::Uri;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Status,
     metadata::{AsciiMetadataValue, errors::InvalidMetadataValue},
-    transport::{Channel, ClientTlsConfig, Endpoint},
+    transport::Channel,
 };
 use trace::{Span, SpanBuilder, rpc};
 
@@ -60,9 +60,9 @@ enum WatchError {
     #[error("the edge token in {} cannot be used: {reason}", file.display())]
     Token { file: PathBuf, reason: String },
     #[error("the keys service cannot be reached: {0}")]
-    Connect(#[source] tonic::transport::Error),
+    Unreachable(String),
     #[error("the keys service says: {}", .0.message())]
-    Status(#[from] Status),
+    Status(Status),
     #[error("the keys service is silent")]
     Silent,
     #[error("a batch was not signed by keys")]
@@ -71,9 +71,21 @@ enum WatchError {
     Broken(#[from] Broken),
 }
 
+impl From<Status> for WatchError {
+    /// What the service said itself has no cause.
+    fn from(status: Status) -> Self {
+        let causes = successors(status.source(), |cause| (*cause).source());
+        match causes.last() {
+            Some(cause) => Self::Unreachable(cause.to_string()),
+            None => Self::Status(status),
+        }
+    }
+}
+
 /// Follows, and what it keeps current.
 pub(crate) struct Watcher {
     pub(crate) access: KeysAccess,
+    pub(crate) identity: Option<tls::Identity>,
     pub(crate) keys: FeedKeys,
     pub(crate) table: Arc<KeyTable>,
     pub(crate) state: Arc<FeedState>,
@@ -139,15 +151,14 @@ impl Watcher {
         let token = tokio::fs::read_to_string(file).await.map_err(|error| useless(error.to_string()))?;
         let token = format!("Bearer {}", token.trim()).parse();
         let token = token.map_err(|error: InvalidMetadataValue| useless(error.to_string()))?;
-        let mut endpoint = Endpoint::from(self.access.url.clone())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(SILENCE_MAX)
-            .keep_alive_timeout(SILENCE_MAX);
-        if self.access.url.scheme_str() == Some("https") {
-            let tls = ClientTlsConfig::new().with_native_roots();
-            endpoint = endpoint.tls_config(tls).map_err(WatchError::Connect)?;
-        }
-        let channel = endpoint.connect().await.map_err(WatchError::Connect)?;
+        let channel =
+            tls::channel("the address of keys", &self.access.url, self.identity.as_ref(), |endpoint| {
+                endpoint
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .http2_keep_alive_interval(SILENCE_MAX)
+                    .keep_alive_timeout(SILENCE_MAX)
+            });
+        let channel = channel.map_err(|error| WatchError::Unreachable(format!("{error:#}")))?;
         Ok(Authorized { client: KeysServiceClient::new(rpc::Client(channel)), token })
     }
 

@@ -1,14 +1,11 @@
 //! A gRPC server as all of ours are: one gate before everything, health by readiness, reflection, a drain on
 //! shutdown. Knows no service.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
-use tokio::net::TcpListener;
+use futures_util::stream;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{service::Routes, transport::Server};
 use tonic_health::server::HealthReporter;
 use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::Level;
@@ -18,6 +15,7 @@ use access::{
     table::{Who, who},
 };
 use boot::Health;
+use tls::Listener;
 use trace::rpc::{Named, ServerLayer};
 
 mod measure;
@@ -35,7 +33,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// # Errors
 /// If the descriptors are damaged or the listener fails.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     routes: Routes,
     verifier: Verifier,
     descriptors: &[u8],
@@ -48,8 +46,10 @@ pub async fn serve(
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(descriptors)
         .build_v1()?;
-    // Else the small frames at the end of an answer wait 40 ms for the client's delayed acknowledgement.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = stream::unfold(listener, |mut listener| async {
+        let (stream, _) = listener.accept().await;
+        Some((Ok::<_, Infallible>(stream), listener))
+    });
     let server = Server::builder()
         .layer(MeasureLayer::new())
         .layer(ServerLayer::new(name_of))

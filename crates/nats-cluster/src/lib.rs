@@ -29,6 +29,7 @@ const SILENT_AFTER: Duration = Duration::from_secs(2);
 pub struct Servers {
     addresses: Vec<ServerAddr>,
     credentials: Option<(String, String)>,
+    identity: Option<tls::Identity>,
 }
 
 impl Servers {
@@ -47,14 +48,25 @@ impl Servers {
         };
         let credentials = proto::nats::credentials(addresses);
         let addresses = addresses.split(',').zip(1..).map(parse).collect::<io::Result<_>>()?;
-        Ok(Self { addresses, credentials })
+        Ok(Self { addresses, credentials, identity: None })
     }
 
-    /// Options that sign in as the addresses say.
+    /// Takes only servers that show a certificate of the identity's authorities, and shows its own.
+    #[must_use]
+    pub fn secured_by(self, identity: Option<tls::Identity>) -> Self {
+        Self { identity, ..self }
+    }
+
+    /// Options that sign in as the addresses say, and have answers sent to where no other user may listen.
     #[must_use]
     pub fn options(&self) -> ConnectOptions {
         self.credentials.clone().map_or_else(ConnectOptions::new, |(user, password)| {
-            ConnectOptions::with_user_and_password(user, password)
+            let inbox = inbox_of(&user);
+            let options = ConnectOptions::with_user_and_password(user, password);
+            match inbox {
+                Some(inbox) => options.custom_inbox_prefix(inbox),
+                None => options,
+            }
         })
     }
 
@@ -63,7 +75,11 @@ impl Servers {
     /// # Errors
     /// As [`ConnectOptions::connect`].
     pub async fn connect(&self, options: ConnectOptions) -> Result<Client, async_nats::ConnectError> {
-        options.ping_interval(PING_INTERVAL).connect(self.addresses.as_slice()).await
+        let mut options = options.ping_interval(PING_INTERVAL);
+        if let Some(identity) = &self.identity {
+            options = options.require_tls(true).tls_client_config(identity.client());
+        }
+        options.connect(self.addresses.as_slice()).await
     }
 
     /// For as long as it is polled, leaves a server whose JetStream answers nothing for another one: a server that was
@@ -87,6 +103,13 @@ impl Servers {
             }
         }
     }
+}
+
+/// Beginning of the subjects that a user's answers come to, as `deploy/nats/users` lets that user hear them; `None` for a
+/// name that can not be part of a subject.
+fn inbox_of(user: &str) -> Option<String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (!user.is_empty() && user.chars().all(fits)).then(|| format!("_INBOX_{user}"))
 }
 
 /// JetStream with a limit on every wait, for answers to requests and to publishers alike.
@@ -219,6 +242,17 @@ mod tests {
             said.starts_with(&format!("number {number} is no address")) && !said.contains("secret"),
             "{said}"
         );
+    }
+
+    #[rstest]
+    #[case::a_service("keys", Some("_INBOX_keys"))]
+    #[case::an_edge("edge-eu_1", Some("_INBOX_edge-eu_1"))]
+    #[case::all(">", None)]
+    #[case::several("a.b", None)]
+    #[case::a_space("a b", None)]
+    #[case::none("", None)]
+    fn answers_come_to_the_user_alone(#[case] user: &str, #[case] inbox: Option<&str>) {
+        assert_eq!(inbox_of(user).as_deref(), inbox);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use axum::http::{HeaderName, Uri};
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{
     SpanExporter, WithExportConfig as _, WithTonicConfig as _,
-    tonic_types::transport::{Certificate, ClientTlsConfig},
+    tonic_types::transport::{Certificate, ClientTlsConfig, Identity},
 };
 use opentelemetry_sdk::{
     Resource,
@@ -32,8 +32,14 @@ pub(crate) struct Settings {
 struct Target {
     endpoint: String,
     is_https: bool,
-    certificate: Option<(String, PathBuf)>,
+    /// Who may certify the endpoint.
+    authority: Option<File>,
+    /// Our own certificate and its key.
+    client: Option<[File; 2]>,
 }
+
+/// The variable, and the file that it names.
+type File = (String, PathBuf);
 
 impl Settings {
     /// Reads them with `get`, which gives the value of a variable.
@@ -82,20 +88,18 @@ impl Settings {
         // The rest (headers, time limit, compression) it reads itself.
         let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(&target.endpoint);
         if target.is_https {
-            let tls = match &target.certificate {
-                Some((name, path)) => {
-                    let pem = std::fs::read(path)
-                        .with_context(|| format!("{name}: cannot read {}", path.display()))?;
-                    ensure!(
-                        pem.windows(27).any(|line| line == b"-----BEGIN CERTIFICATE-----"),
-                        "{name}: {} is no certificate in PEM",
-                        path.display()
-                    );
-                    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+            let tls = match &target.authority {
+                Some(file) => {
+                    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem(file, "CERTIFICATE")?))
                 }
                 None => ClientTlsConfig::new().with_enabled_roots(),
             };
-            exporter = exporter.with_tls_config(tls);
+            exporter = exporter.with_tls_config(match &target.client {
+                Some([cert, key]) => {
+                    tls.identity(Identity::from_pem(pem(cert, "CERTIFICATE")?, pem(key, "PRIVATE KEY")?))
+                }
+                None => tls,
+            });
         }
         Ok(Some(exporter.build().context("OTEL_EXPORTER_OTLP_*: spans cannot be sent")?))
     }
@@ -126,9 +130,28 @@ impl Target {
             ensure!(timeout.parse::<u64>().is_ok_and(|ms| ms > 0), "{name} is no number of milliseconds");
         }
         let is_https = scheme == Some("https");
-        let certificate = find("CERTIFICATE").map(|(name, path)| (name, path.into()));
-        Ok(Some(Self { endpoint, is_https, certificate }))
+        let file = |what: &str| find(what).map(|(name, path)| (name, path.into()));
+        let client = match (file("CLIENT_CERTIFICATE"), file("CLIENT_KEY")) {
+            (Some(cert), Some(key)) => Some([cert, key]),
+            (None, None) => None,
+            (Some((name, _)), None) | (None, Some((name, _))) => {
+                bail!(
+                    "{name}: a client's certificate and its key go together, CLIENT_CERTIFICATE and CLIENT_KEY"
+                )
+            }
+        };
+        Ok(Some(Self { endpoint, is_https, authority: file("CERTIFICATE"), client }))
     }
+}
+
+/// A file in PEM that has at least one of `what`.
+fn pem((name, path): &File, what: &str) -> anyhow::Result<String> {
+    let named = || format!("{name}: {} is no {what} in PEM", path.display());
+    let pem = std::fs::read_to_string(path).with_context(named)?;
+    let has =
+        pem.lines().any(|line| line.starts_with("-----BEGIN ") && line.ends_with(&format!("{what}-----")));
+    ensure!(has, "{}", named());
+    Ok(pem)
 }
 
 /// The names of `name=value,…`.
@@ -178,6 +201,7 @@ mod tests {
             ("OTEL_TRACES_EXPORTER", "zipkin"),
             ("OTEL_TRACES_SAMPLER", "sometimes"),
             ("OTEL_TRACES_SAMPLER_ARG", "0.01"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key"),
         ] {
             let error = read(&[(name, value), ENDPOINT]).unwrap_err();
             assert!(error.contains(name) && !error.contains("hunter2"), "{name}={value}: {error}");

@@ -34,6 +34,8 @@ pub struct Config {
     /// Where it listens.
     #[arg(long, env = "KEYMETER_DEMO_ADDR", default_value = "127.0.0.1:8082")]
     addr: SocketAddr,
+    #[command(flatten)]
+    identity: tls::Settings,
 }
 
 /// Serves until SIGTERM or SIGINT, then lets running calls end.
@@ -45,6 +47,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}; set --addr to a free one", config.addr))?;
     tracing::info!(addr = %config.addr, "the demonstrated API listens");
+    let listener = tls::Listener::of(listener, config.identity.identity()?.as_ref())?;
     axum::serve(listener, router())
         .with_graceful_shutdown(async { stop_signal().await.unwrap_or(()) })
         .await?;

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::{self, kv};
 use domain::{Id, KeyId, RequestEvent, Secret, id::Noun};
+use nats_cluster::Servers;
 use prost::Message as _;
 use proto::{
     events::{EdgeCommit, KeyFeedEntry, RequestEventBatch, SeqRange, SignedFeedMessage},
@@ -36,8 +37,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Settings of the past.
 #[derive(Debug, clap::Args)]
 pub struct Config {
-    /// Where NATS is.
-    #[arg(long, env = "KEYMETER_DEMO_NATS_URL", default_value = "nats://127.0.0.1:4222")]
+    /// Where NATS is, and as whom: who may read the key feed and what is counted, and publish events.
+    #[arg(
+        long,
+        env = "KEYMETER_DEMO_NATS_URL",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222"
+    )]
     nats_url: String,
     /// File with the keys of the callers, made by `setup`.
     #[arg(long, env = "KEYMETER_DEMO_KEYS_FILE")]
@@ -48,6 +54,8 @@ pub struct Config {
     /// Number of shards, as the edge and ingest have it.
     #[arg(long, env = "KEYMETER_DEMO_SHARDS", default_value_t = 4)]
     shards: u16,
+    #[command(flatten)]
+    identity: tls::Settings,
 }
 
 /// What was begun: with the keys, all that the week follows from.
@@ -75,10 +83,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if begun.done {
         return Ok(());
     }
-    let servers: Vec<_> = config.nats_url.split(',').collect();
-    let client = async_nats::connect(servers.as_slice())
-        .await
-        .with_context(|| format!("no NATS at {}", config.nats_url))?;
+    let servers = Servers::parse(&config.nats_url)?.secured_by(config.identity.identity()?);
+    let client = servers.connect(servers.options()).await.with_context(|| format!("no NATS at {servers}"))?;
     let stream = jetstream::new(client);
     let events = week(&stream, &config.keys_file, OffsetDateTime::from_unix_timestamp(begun.end)?).await?;
     let total = events.len();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use http::Uri;
 use proto::keys::{
     CreateKeyRequest, ExchangeTokenRequest, Key, keys_service_client::KeysServiceClient,
     sessions_service_client::SessionsServiceClient,
@@ -19,7 +20,7 @@ use crate::{
 pub struct Config {
     /// Where the keys service is.
     #[arg(long, env = "KEYMETER_DEMO_KEYS_URL", default_value = "http://127.0.0.1:50051")]
-    keys_url: String,
+    keys_url: Uri,
     /// File with a service token of the workspace.
     #[arg(long, env = "KEYMETER_DEMO_SERVICE_TOKEN_FILE")]
     service_token_file: PathBuf,
@@ -29,6 +30,8 @@ pub struct Config {
     /// Make the first key only, not those of the demonstration's callers.
     #[arg(long)]
     first_only: bool,
+    #[command(flatten)]
+    identity: tls::Settings,
 }
 
 /// Makes the missing keys and prints the id and the secret of the first one, in a line.
@@ -65,14 +68,14 @@ struct Maker {
 
 impl Maker {
     async fn connect(config: &Config) -> anyhow::Result<Self> {
-        let channel = Channel::from_shared(config.keys_url.clone())?
-            .connect()
-            .await
-            .with_context(|| format!("no keys service at {}", config.keys_url))?;
+        let identity = config.identity.identity()?;
+        let channel =
+            tls::channel("KEYMETER_DEMO_KEYS_URL", &config.keys_url, identity.as_ref(), |endpoint| endpoint)?;
         let service_token = std::fs::read_to_string(&config.service_token_file)
             .with_context(|| format!("cannot read {}", config.service_token_file.display()))?;
         let request = ExchangeTokenRequest { service_token: service_token.trim().to_owned() };
-        let answer = SessionsServiceClient::new(channel.clone()).exchange_token(request).await?.into_inner();
+        let answer = SessionsServiceClient::new(channel.clone()).exchange_token(request).await;
+        let answer = answer.with_context(|| format!("no keys service at {}", config.keys_url))?.into_inner();
         let token = answer.access_token.context("an exchange answers with a token")?.token;
         Ok(Self {
             keys: KeysServiceClient::new(channel),

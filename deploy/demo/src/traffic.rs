@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use http::{Request, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{Client, connect::Connect},
     rt::TokioExecutor,
 };
 use tokio::time::{sleep, timeout};
@@ -41,6 +41,8 @@ pub struct Config {
     /// Where chance starts; the same seed makes the same calls.
     #[arg(long, env = "KEYMETER_DEMO_SEED", default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    identity: tls::Settings,
 }
 
 /// Calls until SIGTERM or SIGINT.
@@ -53,9 +55,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if callers.is_empty() {
         bail!("no keys in {}; run `demo setup` first", config.keys_file.display());
     }
-    let edge = Edge { client: Client::builder(TokioExecutor::new()).build_http(), url: config.edge_url };
+    let (pause_ms, dice, url) = (config.pause_ms, Dice::new(config.seed), config.edge_url);
+    let calling = async {
+        match config.identity.identity()? {
+            Some(identity) => {
+                let client = identity.http_client("KEYMETER_DEMO_EDGE_URL", &url)?;
+                trickle(&Edge { client, url }, &callers, pause_ms, dice).await
+            }
+            None => {
+                let client = Client::builder(TokioExecutor::new()).build_http();
+                trickle(&Edge { client, url }, &callers, pause_ms, dice).await
+            }
+        }
+    };
     tokio::select! {
-        ended = trickle(&edge, &callers, config.pause_ms, Dice::new(config.seed)) => ended,
+        ended = calling => ended,
         signal = stop_signal() => Ok(signal?),
     }
 }
@@ -68,8 +82,8 @@ fn active(held: &[HeldKey]) -> impl Iterator<Item = ((&'static Caller, &HeldKey)
     })
 }
 
-async fn trickle(
-    edge: &Edge,
+async fn trickle<C: Connect + Clone + Send + Sync + 'static>(
+    edge: &Edge<C>,
     callers: &[((&'static Caller, &HeldKey), u32)],
     pause_ms: u64,
     mut dice: Dice,
@@ -86,12 +100,12 @@ async fn trickle(
     }
 }
 
-struct Edge {
-    client: Client<HttpConnector, Full<Bytes>>,
+struct Edge<C> {
+    client: Client<C, Full<Bytes>>,
     url: String,
 }
 
-impl Edge {
+impl<C: Connect + Clone + Send + Sync + 'static> Edge<C> {
     /// Sends one call and reads its answer, whatever it is.
     async fn send(&self, caller: &Caller, key: &HeldKey, call: &Call) -> anyhow::Result<()> {
         let request = Request::builder()

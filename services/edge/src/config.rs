@@ -46,6 +46,9 @@ pub struct Config {
         hide_env_values = true
     )]
     pub nats_url: String,
+    /// Who this process is to NATS, keys, the API behind it and those who ask for its health.
+    #[command(flatten)]
+    pub identity: tls::Settings,
     /// Folder for events on their way; it must outlive the process and belong to this edge alone.
     #[arg(long, env = "KEYMETER_EDGE_SPOOL_DIR")]
     pub spool_dir: PathBuf,
@@ -122,7 +125,8 @@ impl Config {
     /// # Errors
     /// Names the setting that is wrong, and what it should be.
     pub fn settings(&self) -> anyhow::Result<Settings> {
-        let serving = self.proxy.settings()?;
+        let identity = self.identity.identity()?;
+        let serving = self.proxy.settings(identity.as_ref())?;
         ensure!(
             self.spool_bytes_max >= SPOOL_BYTES_MIN,
             "KEYMETER_EDGE_SPOOL_BYTES_MAX is {}, at least {SPOOL_BYTES_MIN} are needed",
@@ -138,6 +142,7 @@ impl Config {
         }
         let edge = edge_layer::Settings {
             nats_url: self.nats_url.clone(),
+            identity,
             spool_dir: self.spool_dir.clone(),
             spool_bytes_max: self.spool_bytes_max,
             shards: self.shards,

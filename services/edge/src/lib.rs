@@ -23,7 +23,6 @@ mod proxy;
 mod server;
 mod strict;
 mod timeouts;
-pub mod tls;
 mod tunnel;
 pub mod upstream;
 mod worker;

@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> anyhow::Result<()> {
     let config: Config = boot::config("KEYMETER_EDGE_")?;
     let settings = config.settings()?;
-    let process = boot::start("keymeter-edge", config.health_addr).await?;
+    let process = boot::start("keymeter-edge", config.health_addr, &config.identity).await?;
     let listener = TcpListener::bind(config.addr)
         .await
         .with_context(|| format!("KEYMETER_EDGE_ADDR {} cannot be used; choose another one", config.addr))?;

@@ -40,7 +40,7 @@ struct Settings {
 /// If `upstream` is no address of an API, or a thread cannot be started.
 pub async fn run(upstream: &Uri, listener: TcpListener, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let settings = Settings::try_parse_from(["plain", "--upstream-url", &upstream.to_string()])?;
-    let server = Server::start(settings.proxy.settings()?, Plain)?;
+    let server = Server::start(settings.proxy.settings(None)?, Plain)?;
     tokio::select! {
         ended = server.serve(&listener) => ended?,
         () = shutdown.cancelled() => {}

@@ -9,6 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Body;
+use rustls::ServerConfig;
+use tls::Identity;
 use tokio::{
     net::TcpListener,
     task::JoinSet,
@@ -21,7 +23,6 @@ use crate::{
     metrics::Metrics,
     proxy::Proxy,
     timeouts::Timeouts,
-    tls::Acceptor,
     upstream::{
         Address, Protocol, Trust,
         connect::Connector,
@@ -45,13 +46,15 @@ pub struct Serving {
     /// Most connections of clients.
     pub connections_max: usize,
     /// TLS towards clients.
-    pub tls: Option<Acceptor>,
+    pub tls: Option<Arc<ServerConfig>>,
     /// Where the API is: at least one address, at most 64.
     pub upstreams: Vec<Address>,
     /// How it is spoken to.
     pub protocol: Protocol,
     /// Who may certify it; needed for addresses with TLS.
     pub trust: Option<Trust>,
+    /// Who the edge is to it.
+    pub identity: Option<Identity>,
     /// Whether and how it is asked for its health.
     pub probing: Option<Probing>,
     /// How long a call may take.
@@ -87,14 +90,16 @@ impl Server {
         let metrics = Arc::new(Metrics::new(&boot::meter()));
         let connectors = serving.upstreams.into_iter().map(|address| {
             let health = Arc::new(Health::new(address.authority().to_owned(), Instant::now()));
-            let connector = Connector::new(address, protocol, serving.trust.as_ref(), timeouts.connect)?;
+            let connector = Connector::new(
+                address,
+                protocol,
+                (serving.trust.as_ref(), serving.identity.as_ref()),
+                timeouts.connect,
+            )?;
             Ok((connector, health))
         });
         let connectors = connectors.collect::<anyhow::Result<Vec<_>>>()?;
         let mut tasks = JoinSet::new();
-        if let Some(tls) = &serving.tls {
-            tasks.spawn(tls.clone().follow());
-        }
         if let Some(probing) = serving.probing {
             tasks.spawn(probe::run(probing, protocol, connectors.clone()));
         }

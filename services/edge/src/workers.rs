@@ -15,17 +15,18 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{self, LocalOptions, LocalRuntime},
     sync::mpsc::{self, error::TrySendError},
     time::sleep,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{self, Handler},
-    tls::Acceptor,
     worker::{Stop, Worker},
 };
 
@@ -62,7 +63,7 @@ impl Workers {
     pub(crate) fn start<H: Handler>(
         count: usize,
         connections_max: usize,
-        tls: Option<&Acceptor>,
+        tls: Option<&Arc<ServerConfig>>,
         make: &(impl Fn(Rc<Worker>) -> H + Clone + Send + 'static),
     ) -> anyhow::Result<Self> {
         let stop = Stop::default();
@@ -145,7 +146,7 @@ fn runtime() -> io::Result<LocalRuntime> {
 /// What a thread does: serves what it is handed until it is to drain, then waits for what runs.
 async fn work<H: Handler>(
     mut handed: mpsc::Receiver<Handed>,
-    tls: Option<Acceptor>,
+    tls: Option<Arc<ServerConfig>>,
     stop: Stop,
     make: impl Fn(Rc<Worker>) -> H,
 ) {
@@ -158,7 +159,7 @@ async fn work<H: Handler>(
             () = drain.cancelled() => None,
         };
         let Some(Handed { stream, peer, counted }) = next else { break };
-        let (tls, handler, this) = (tls.as_ref().map(Acceptor::current), handler.clone(), worker.clone());
+        let (tls, handler, this) = (tls.clone().map(TlsAcceptor::from), handler.clone(), worker.clone());
         worker.spawn(async move {
             let _counted = counted;
             match TcpStream::from_std(stream) {

@@ -41,7 +41,7 @@ pub enum Action {
 /// # Errors
 /// ClickHouse is away or refuses; the user is there already, or is not.
 pub async fn run(config: &Config, action: Action) -> anyhow::Result<()> {
-    let store = Store::new(config);
+    let store = Store::new(config)?;
     let mut out = io::stdout();
     match action {
         Action::Create { workspace } => {

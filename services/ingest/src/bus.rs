@@ -85,12 +85,11 @@ impl Bus {
     /// # Errors
     /// If nobody answers at the settings' addresses. The inner error is a server that is too old.
     pub async fn connect(
-        addresses: &str,
+        servers: &Servers,
         stream_bytes_max: i64,
         replicas: usize,
     ) -> anyhow::Result<Result<Self, Refusal>> {
         let (connected, connections) = watch::channel(0_u64);
-        let servers = Servers::parse(addresses)?;
         let options = servers.options().name("keymeter-ingest").event_callback(move |event| {
             if event == Event::Connected {
                 connected.send_modify(|count| *count += 1);
@@ -103,6 +102,7 @@ impl Bus {
         }
         let jetstream = nats_cluster::context(client.clone());
         let (watched, mut watching) = (jetstream.clone(), JoinSet::new());
+        let servers = servers.clone();
         watching.spawn(async move { servers.leave_deaf(&watched).await });
         let (records, commits) = (Arc::default(), Arc::default());
         Ok(Ok(Self {

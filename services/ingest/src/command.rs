@@ -54,9 +54,9 @@ impl Command {
 
 /// Connects once: a command does not wait for a server that is away.
 pub(crate) async fn connect_nats(config: &Config) -> anyhow::Result<Bus> {
-    let url = &config.nats_url;
-    let bus = Bus::connect(url, config.stream_bytes_max, config.nats_replicas).await.with_context(|| {
-        format!("NATS can not be reached at {url}: start it, or name it with --nats-url or KEYMETER_INGEST_NATS_URL")
+    let servers = config.nats()?;
+    let bus = Bus::connect(&servers, config.stream_bytes_max, config.nats_replicas).await.with_context(|| {
+        format!("NATS can not be reached at {servers}: start it, or name it with --nats-url or KEYMETER_INGEST_NATS_URL")
     })?;
     Ok(bus?)
 }
@@ -64,7 +64,7 @@ pub(crate) async fn connect_nats(config: &Config) -> anyhow::Result<Bus> {
 /// Connects to both servers, as a worker does, and reads all erasures.
 pub(crate) async fn connect(config: &Config) -> anyhow::Result<Services<Servers>> {
     let bus = connect_nats(config).await?;
-    let store = Store::new(config);
+    let store = Store::new(config)?;
     let url = &config.clickhouse_url;
     store.prepare().await.with_context(|| {
         format!(

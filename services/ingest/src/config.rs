@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
+use nats_cluster::Servers;
 use secrecy::SecretString;
 
 use crate::command::Command;
@@ -65,9 +66,23 @@ pub struct Config {
     #[arg(long, env = "KEYMETER_INGEST_HEALTH_ADDR", default_value = "127.0.0.1:9103")]
     pub health_addr: SocketAddr,
 
+    /// Who this process is to NATS, ClickHouse and those who ask for its health.
+    #[command(flatten)]
+    pub identity: tls::Settings,
+
     /// What to do instead of ingesting.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+impl Config {
+    /// Where NATS is, and who this process is to it.
+    ///
+    /// # Errors
+    /// If an address is none, or the identity cannot be used.
+    pub fn nats(&self) -> anyhow::Result<Servers> {
+        Ok(Servers::parse(&self.nats_url)?.secured_by(self.identity.identity()?))
+    }
 }
 
 /// It stands in SQL between quotes.

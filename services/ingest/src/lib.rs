@@ -115,10 +115,9 @@ async fn connect(
 ) -> anyhow::Result<Option<Services<Servers>>> {
     let needs = [health.need("nats"), health.need("clickhouse"), health.need("shards")];
     let [nats, clickhouse, _] = &needs;
-    let store = Store::new(config);
+    let (servers, store) = (config.nats()?, Store::new(config)?);
     let connected = async {
-        let attempt =
-            async || Bus::connect(&config.nats_url, config.stream_bytes_max, config.nats_replicas).await;
+        let attempt = async || Bus::connect(&servers, config.stream_bytes_max, config.nats_replicas).await;
         boot::retry("connect to nats", nats, shutdown, attempt).await.transpose()
     };
     let prepared = async {

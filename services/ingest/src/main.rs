@@ -15,7 +15,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn work(config: Config) -> anyhow::Result<()> {
-    let process = boot::start("keymeter-ingest", config.health_addr).await?;
+    let process = boot::start("keymeter-ingest", config.health_addr, &config.identity).await?;
     let ended = ingest::run(config, process.health(), process.shutdown()).await;
     process.finish().await;
     ended

@@ -85,10 +85,17 @@ pub struct Found {
 
 impl Store {
     /// A store that connects when it is first asked.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let mut client =
-            Client::default().with_url(&config.clickhouse_url).with_compression(Compression::None);
+    ///
+    /// # Errors
+    /// If the identity cannot be used, or the address is plain although there is one.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let client = match config.identity.identity()? {
+            Some(identity) => Client::with_http_client(
+                identity.http_client("KEYMETER_INGEST_CLICKHOUSE_URL", &config.clickhouse_url)?,
+            ),
+            None => Client::default(),
+        };
+        let mut client = client.with_url(&config.clickhouse_url).with_compression(Compression::None);
         if let Some(user) = &config.clickhouse_user {
             client = client.with_user(user);
         }
@@ -98,7 +105,7 @@ impl Store {
         let layout = Layout::new(config.clickhouse_cluster.clone());
         let settings = layout.settings().iter();
         let client = settings.fold(client, |client, (name, value)| client.with_setting(*name, *value));
-        Self { client, layout }
+        Ok(Self { client, layout })
     }
 
     /// Checks the server's version and applies what is missing of the schema.

@@ -36,7 +36,7 @@ pub struct Done {
 /// # Errors
 /// As [`run`].
 pub async fn command(config: &Config, asked: &Bootstrap) -> anyhow::Result<()> {
-    let store = Store::new(&config.database_url)?;
+    let store = config.store()?;
     let done = run(&store, &config.kek()?, asked).await?;
     store.close().await;
     Ok(writeln!(io::stdout(), "{}", serde_json::to_string(&done)?)?)

@@ -11,6 +11,7 @@ use crate::{
     leaks::Reporters,
     oidc,
     seal::{Kek, Keyring},
+    store::Store,
 };
 
 /// Start of the names of all settings in the environment.
@@ -51,6 +52,9 @@ pub struct Config {
         value_parser = Servers::parse
     )]
     pub nats_url: Servers,
+    /// Who this process is to its callers, Postgres and NATS
+    #[command(flatten)]
+    pub identity: tls::Settings,
     /// How many servers of NATS hold each of keys' streams and buckets: 1, 3 or 5; those that are there are changed with
     /// the next start
     #[arg(long, env = "KEYMETER_KEYS_NATS_REPLICAS", default_value = "1", value_parser = nats_cluster::replicas)]
@@ -178,6 +182,14 @@ pub struct Bootstrap {
 }
 
 impl Config {
+    /// Postgres as the service's role.
+    ///
+    /// # Errors
+    /// If the URL is none, or the identity cannot be used.
+    pub fn store(&self) -> anyhow::Result<Store> {
+        Store::new(&self.database_url, self.identity.identity()?.as_ref())
+    }
+
     /// Where leaks are reported, and by whom; `None` if nowhere.
     ///
     /// # Errors

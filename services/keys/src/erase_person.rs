@@ -33,7 +33,7 @@ pub struct Erased {
 /// # Errors
 /// No such account; Postgres; the key-encryption key, since the erasure is recorded.
 pub async fn command(config: &Config, asked: &ErasePerson) -> anyhow::Result<()> {
-    let store = Store::new(&config.database_url)?;
+    let store = config.store()?;
     store.check_version().await?;
     Signing::open(&store, &config.kek()?).await?;
     let email = fields::email("e-mail", &asked.email).map_err(|error| anyhow::anyhow!("--email: {error}"))?;

@@ -5,6 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use access::Verifier;
 use boot::{Health, Need};
+use tls::Listener;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +62,7 @@ use feed::watches::Watches;
 use lifecycle::Keys;
 use metrics::Metrics;
 use nats::Streams;
+use nats_cluster::Servers;
 use oidc::Provider;
 use receipts::Receipts;
 use seal::Kek;
@@ -85,7 +87,8 @@ pub async fn run(
     health: Health,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let store = Store::new(&config.database_url)?;
+    let (identity, store) = (config.identity.identity()?, config.store()?);
+    let servers = config.nats_url.clone().secured_by(identity.clone());
     let leak_reports = config.leak_reports()?;
     let provider = config.provider()?.map(Provider::new).transpose()?;
     let metrics = Metrics::new(&boot::meter());
@@ -109,7 +112,7 @@ pub async fn run(
         metrics: metrics.clone(),
     });
     let serving = grpc_server::serve(
-        listener,
+        Listener::of(listener, identity.as_ref())?,
         routes,
         verifier.clone(),
         proto::DESCRIPTORS,
@@ -132,7 +135,15 @@ pub async fn run(
         let signing = signing.get_or_init(|| opened);
         tokio::join!(
             watch_postgres(&store, &postgres),
-            follow_nats((&store, &keys), signing, config, &nats, &metrics, &edges, &never),
+            follow_nats(
+                (&store, &keys),
+                signing,
+                (servers, config.nats_replicas),
+                &nats,
+                &metrics,
+                &edges,
+                &never
+            ),
             receipts.follow_numbers(),
             watches.follow(),
             acks.run(waiting_acks),
@@ -188,15 +199,15 @@ fn is_passing(error: &anyhow::Error) -> bool {
 async fn follow_nats(
     (store, keys): (&Store, &Keys),
     signing: &Signing,
-    config: &Config,
+    (servers, replicas): (Servers, usize),
     need: &Need,
     metrics: &Metrics,
     edges: &Edges,
     shutdown: &CancellationToken,
 ) {
-    let Some(connection) = nats::connect(config.nats_url.clone(), need, shutdown).await else { return };
+    let Some(connection) = nats::connect(servers, need, shutdown).await else { return };
     let nats::Connection { context, connected, servers } = connection;
-    let streams = Streams { context: context.clone(), replicas: config.nats_replicas };
+    let streams = Streams { context: context.clone(), replicas };
     let parts = feed::Parts {
         store,
         keys,

@@ -29,7 +29,7 @@ async fn main() -> anyhow::Result<()> {
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
     let kek = config.kek()?;
-    let process = boot::start("keymeter-keys", config.health_addr).await?;
+    let process = boot::start("keymeter-keys", config.health_addr, &config.identity).await?;
     let listener = TcpListener::bind(config.grpc_addr)
         .await
         .with_context(|| format!("gRPC address {} can not be used; choose another one", config.grpc_addr))?;

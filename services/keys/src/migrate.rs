@@ -26,7 +26,7 @@ const POSTGRES_PAUSE: Duration = Duration::from_millis(200);
 pub async fn run(config: &Config, asked: &Migrate) -> anyhow::Result<()> {
     let owner_url = config.owner_database_url.as_ref().unwrap_or(&config.database_url);
     let (owner, service) = (store::role_of(owner_url)?, store::role_of(&config.database_url)?);
-    let store = Store::patient(owner_url)?;
+    let store = Store::patient(owner_url, config.identity.identity()?.as_ref())?;
     answering(&store).await?;
     if store.migrate_to_ledger().await? && store.has_unchained().await? {
         let kek = config.kek().context("rows from before there was a chain must be signed and sealed")?;

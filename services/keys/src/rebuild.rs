@@ -26,7 +26,7 @@ const PROGRESS_EVERY: usize = 50_000;
 /// # Errors
 /// Postgres; any difference.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
-    let store = Store::patient(&config.database_url)?;
+    let store = Store::patient(&config.database_url, config.identity.identity()?.as_ref())?;
     store.check_version().await?;
     let mut found = 0_usize;
     let events = rebuild(&store, &mut |line| {

@@ -27,7 +27,7 @@ pub struct Rewrapped {
 /// # Errors
 /// Postgres; the keeper of the key-encryption key; keys under a key-encryption key that is not known.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
-    let (store, kek) = (Store::new(&config.database_url)?, config.kek()?);
+    let (store, kek) = (config.store()?, config.kek()?);
     store.check_version().await?;
     let mut lost = 0;
     for (table, what) in [

@@ -110,7 +110,7 @@ impl Signing {
 /// # Errors
 /// If Postgres is away, or the key-encryption key is not the one that sealed what it holds.
 pub async fn print_feed_keys(config: &Config) -> anyhow::Result<()> {
-    let store = Store::new(&config.database_url)?;
+    let store = config.store()?;
     let signing = Signing::open(&store, &config.kek()?).await?;
     store.close().await;
     Ok(write!(io::stdout(), "{}", signing.feed_keys())?)
@@ -121,7 +121,7 @@ pub async fn print_feed_keys(config: &Config) -> anyhow::Result<()> {
 /// # Errors
 /// If Postgres is away, or the key-encryption key is not the one that sealed what it holds.
 pub async fn print_edge_token(config: &Config, asked: &EdgeToken) -> anyhow::Result<()> {
-    let store = Store::new(&config.database_url)?;
+    let store = config.store()?;
     let signing = Signing::open(&store, &config.kek()?).await?;
     store.close().await;
     Ok(write!(io::stdout(), "{}", signing.edge_token(asked.days))?)
@@ -133,7 +133,7 @@ pub async fn print_edge_token(config: &Config, asked: &EdgeToken) -> anyhow::Res
 /// # Errors
 /// If Postgres or the keeper of the key-encryption key does not answer.
 pub async fn reset(config: &Config) -> anyhow::Result<()> {
-    let store = Store::new(&config.database_url)?;
+    let store = config.store()?;
     store.check_version().await?;
     let key = new_key(&config.kek()?).await?;
     let mut tx = store.begin().await?;

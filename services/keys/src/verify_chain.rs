@@ -29,7 +29,7 @@ pub type Exported = HashMap<WorkspaceId, Vec<Head>>;
 /// # Errors
 /// Postgres; a file of heads that can not be read; any finding.
 pub async fn run(config: &Config, asked: &VerifyChain) -> anyhow::Result<()> {
-    let store = Store::patient(&config.database_url)?;
+    let store = Store::patient(&config.database_url, config.identity.identity()?.as_ref())?;
     store.check_version().await?;
     let exported = asked.heads.as_deref().map(read_heads).transpose()?.unwrap_or_default();
     let mut found = 0_usize;
@@ -108,7 +108,7 @@ async fn verify_one(
 /// # Errors
 /// Postgres; a chain without a head, or one whose key is not there.
 pub async fn export_heads(config: &Config) -> anyhow::Result<()> {
-    let store = Store::new(&config.database_url)?;
+    let store = config.store()?;
     store.check_version().await?;
     let mut after = None;
     while let Some(workspace_id) = store.workspace_after(after).await? {

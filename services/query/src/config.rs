@@ -28,6 +28,9 @@ pub struct Config {
     /// The keys service, for the public keys that access tokens are checked with.
     #[arg(long, env = "KEYMETER_QUERY_KEYS_URL", default_value = "http://127.0.0.1:50051", value_parser = url)]
     pub keys_url: Uri,
+    /// Who this process is to its callers, keys and ClickHouse.
+    #[command(flatten)]
+    pub identity: tls::Settings,
     /// Queries that run at once; more wait for up to 5 s.
     #[arg(long, env = "KEYMETER_QUERY_QUERIES_MAX", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub queries_max: u16,

@@ -32,13 +32,10 @@ use std::{sync::Mutex, time::Duration};
 use access::Verifier;
 use boot::{Health, Need};
 use proto::usage::usage_service_server::{SERVICE_NAME, UsageServiceServer};
+use tls::Listener;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Status,
-    service::Routes,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, service::Routes};
 
 pub use config::Config;
 
@@ -59,28 +56,33 @@ pub async fn run(
     health: Health,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let store = Store::new(&config);
+    let identity = config.identity.identity()?;
+    let store = Store::new(&config)?;
     let verifier = Verifier::default();
     let following = tokio::spawn(access::follow(
         verifier.clone(),
-        keys_channel(&config),
+        tls::channel("KEYMETER_QUERY_KEYS_URL", &config.keys_url, identity.as_ref(), |endpoint| {
+            endpoint.connect_timeout(KEYS_CONNECT_TIMEOUT)
+        })?,
         shutdown.clone(),
         report_to(health.need("signing keys")),
     ));
     let watching = tokio::spawn(store.clone().watch(health.need("clickhouse"), shutdown.clone()));
     let usage = Usage::new(store, config.workspace_streams_max.into());
     let routes = Routes::new(UsageServiceServer::new(usage));
-    let served =
-        grpc_server::serve(listener, routes, verifier, proto::DESCRIPTORS, health, &[SERVICE_NAME], shutdown)
-            .await;
+    let served = grpc_server::serve(
+        Listener::of(listener, identity.as_ref())?,
+        routes,
+        verifier,
+        proto::DESCRIPTORS,
+        health,
+        &[SERVICE_NAME],
+        shutdown,
+    )
+    .await;
     following.abort();
     watching.abort();
     served
-}
-
-/// Connects at the first fetch and again after each loss.
-fn keys_channel(config: &Config) -> Channel {
-    Endpoint::from(config.keys_url.clone()).connect_timeout(KEYS_CONNECT_TIMEOUT).connect_lazy()
 }
 
 /// Tells `need` about each fetch of the signing keys, and the log about each change.

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = boot::config::<Config>("KEYMETER_QUERY_")?;
-    let process = boot::start("keymeter-query", config.health_addr).await?;
+    let process = boot::start("keymeter-query", config.health_addr, &config.identity).await?;
     let addr = config.grpc_addr;
     let listener = TcpListener::bind(addr)
         .await

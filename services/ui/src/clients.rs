@@ -13,10 +13,7 @@ use proto::{
     usage::usage_service_client::UsageServiceClient,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Request, Status,
-    transport::{Channel, ClientTlsConfig, Endpoint},
-};
+use tonic::{Request, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use trace::rpc;
 
@@ -55,8 +52,18 @@ pub(crate) struct Clients {
 impl Clients {
     /// Clients of the addresses in `config`.
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
-        let keys_channel = channel(&config.keys_url, KEYS_DEADLINE)?;
-        let query_channel = channel(&config.query_url, QUERY_DEADLINE)?;
+        let identity = config.identity.identity()?;
+        let channel = |setting, url: &HttpUrl, deadline| {
+            tls::channel(setting, url.uri(), identity.as_ref(), |endpoint| {
+                endpoint
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .timeout(deadline)
+                    .http2_keep_alive_interval(KEEPALIVE)
+                    .keep_alive_while_idle(true)
+            })
+        };
+        let keys_channel = channel("KEYMETER_UI_KEYS_URL", &config.keys_url, KEYS_DEADLINE)?;
+        let query_channel = channel("KEYMETER_UI_QUERY_URL", &config.query_url, QUERY_DEADLINE)?;
         let keys = rpc::Client(keys_channel.clone());
         Ok(Self {
             sessions: SessionsServiceClient::new(keys.clone()),
@@ -94,18 +101,6 @@ pub(crate) fn authorized<T>(message: T, access: &Access, reference: &Reference) 
     let mut request = open(message, reference);
     request.metadata_mut().insert("authorization", access.bearer.clone());
     request
-}
-
-fn channel(url: &HttpUrl, deadline: Duration) -> anyhow::Result<Channel> {
-    let mut endpoint = Endpoint::from_shared(url.to_string())?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(deadline)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_while_idle(true);
-    if url.is_https() {
-        endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
-    }
-    Ok(endpoint.connect_lazy())
 }
 
 async fn watch(need: Need, channel: Channel, shutdown: CancellationToken) {

@@ -1,9 +1,11 @@
 //! Settings, read once and checked before a port is bound.
 
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc};
 
+use anyhow::Context as _;
 use clap::Parser;
 use http::Uri;
+use rustls::ServerConfig;
 
 /// Serves the pages of Keymeter.
 #[derive(Debug, Clone, Parser)]
@@ -25,9 +27,32 @@ pub struct Config {
     /// browsers are told to stay on https.
     #[arg(long, env = "KEYMETER_UI_PUBLIC_URL", default_value = "http://127.0.0.1:8080")]
     pub public_url: HttpUrl,
+    /// File with the certificate chain for browsers, PEM; without it they connect without TLS.
+    #[arg(long, env = "KEYMETER_UI_TLS_CERT_FILE", requires = "tls_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// File with the key of that certificate, PEM.
+    #[arg(long, env = "KEYMETER_UI_TLS_KEY_FILE", requires = "tls_cert_file")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Who this process is to keys, query and those who ask for its health.
+    #[command(flatten)]
+    pub identity: tls::Settings,
     /// The address that callers of the API use, shown in ready curl lines.
     #[arg(long, env = "KEYMETER_UI_EDGE_URL", default_value = "http://127.0.0.1:8081")]
     pub edge_url: HttpUrl,
+}
+
+impl Config {
+    /// How TLS is taken up with browsers; `None` if they connect without.
+    ///
+    /// # Errors
+    /// If the files are no pair.
+    pub(crate) fn tls(&self) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+        let (Some(cert), Some(key)) = (self.tls_cert_file.clone(), self.tls_key_file.clone()) else {
+            return Ok(None);
+        };
+        let server = tls::server(tls::Files { cert, key });
+        server.map(Some).context("KEYMETER_UI_TLS_CERT_FILE and KEYMETER_UI_TLS_KEY_FILE")
+    }
 }
 
 /// An absolute http or https address without a query.
@@ -35,6 +60,11 @@ pub struct Config {
 pub struct HttpUrl(Uri);
 
 impl HttpUrl {
+    /// The address itself.
+    pub(crate) const fn uri(&self) -> &Uri {
+        &self.0
+    }
+
     /// Whether the address is encrypted.
     #[must_use]
     pub fn is_https(&self) -> bool {

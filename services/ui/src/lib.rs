@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use boot::Health;
+use tls::Listener;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -70,9 +71,10 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     tracing::info!(ui.addr = %listener.local_addr()?, ui.public_url = %config.public_url, "serving pages");
+    let tls = config.tls()?;
     let app = App::new(config, shutdown.clone())?;
     app.clients.watch(health, &shutdown);
-    let server = axum::serve(listener, router(app, health)?)
+    let server = axum::serve(Listener::new(listener, tls), router(app, health)?)
         .with_graceful_shutdown(shutdown.clone().cancelled_owned());
     tokio::select! {
         served = server.into_future() => Ok(served?),

@@ -8,6 +8,7 @@ use clap::Parser as _;
 use figures::say;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use ingest::{bus::Bus, config::Config, store::Store};
+use nats_cluster::Servers;
 use parts::{ClickHouse, Nats, Service, free_port};
 use proto::nats;
 
@@ -31,13 +32,13 @@ pub(crate) struct Stage {
 
 /// Settings as ingest's own, for that ClickHouse.
 pub(crate) fn store(clickhouse: &ClickHouse) -> anyhow::Result<Store> {
-    Ok(Store::new(&Config::try_parse_from(["ingest", "--clickhouse-url", &clickhouse.url()])?))
+    Store::new(&Config::try_parse_from(["ingest", "--clickhouse-url", &clickhouse.url()])?)
 }
 
 impl Stage {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let (nats, clickhouse) = (Nats::start().await, ClickHouse::start().await);
-        let bus = Bus::connect(&nats.url(), STREAM_BYTES_MAX, 1).await??;
+        let bus = Bus::connect(&Servers::parse(&nats.url())?, STREAM_BYTES_MAX, 1).await??;
         for shard in nats::all_shards(SHARDS) {
             bus.ensure(shard).await?;
         }

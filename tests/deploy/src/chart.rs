@@ -87,7 +87,9 @@ fn everything() -> Value {
 
 #[test]
 fn kubernetes_knows_every_field_of_every_object() {
-    let cases = render_all(&folder(), &[json!({}), minimal(), everything()]);
+    let secured =
+        json!({ "identity": { "enabled": true }, "monitoring": { "serviceMonitor": { "enabled": true } } });
+    let cases = render_all(&folder(), &[json!({}), minimal(), everything(), secured]);
     let cases: Vec<_> = cases.into_iter().map(Result::unwrap).collect();
     for case in &cases {
         assert_eq!(case.findings, Vec::<String>::new());
@@ -105,6 +107,34 @@ fn kubernetes_knows_every_field_of_every_object() {
     let all = "Deployment HorizontalPodAutoscaler Job NetworkPolicy Pod PodDisruptionBudget PrometheusRule Service \
                ServiceAccount ServiceMonitor StatefulSet";
     assert_eq!(kinds(&cases[2]), all.split_whitespace().map(str::to_owned).collect());
+}
+
+/// Every address between services is https, and each file of an identity is in the Secret of that service.
+#[test]
+fn with_identities_nothing_goes_in_the_clear() {
+    let rendered = render(&json!({
+        "identity": { "enabled": true }, "clickhouse": { "url": "https://clickhouse:8443" },
+        "edge": { "upstreamUrl": "https://api:8443" },
+    }));
+    let mut shown = 0;
+    for pod in pods(&rendered.objects) {
+        for container in pod.containers() {
+            for one in container["env"].as_array().unwrap() {
+                let (name, value) = (one["name"].as_str().unwrap(), one["value"].as_str().unwrap());
+                assert!(!value.starts_with("http://"), "{}: {name}={value}", pod.name);
+                if name.contains("_IDENTITY_") || name.contains("_TLS_") {
+                    let (secret, key) = pod.secret_at(container, value).unwrap();
+                    let image = container["image"].as_str().unwrap();
+                    let service = image.split(['/', ':']).nth(1).unwrap();
+                    assert!(secret.ends_with(&format!("-{service}-identity")), "{}: {secret}", pod.name);
+                    assert!(["tls.crt", "tls.key", "ca.crt"].contains(&key.as_str()), "{key}");
+                    shown += 1;
+                }
+            }
+        }
+    }
+    // Five services, the migration, and the test of each of five: three files; and two more of edge and ui each time.
+    assert_eq!(shown, 3 * 11 + 2 * 4);
 }
 
 /// A check that finds nothing in anything would say the same of our chart.

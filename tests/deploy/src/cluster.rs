@@ -16,7 +16,7 @@ use crate::{
     site::{Container, Site, Stores},
 };
 
-const NATS: &str = "port: 4222\nhttp: 127.0.0.1:8222\nauthorization { include \"auth.conf\" }\njetstream { store_dir: \"/data\" }\n";
+const NATS: &str = "port: 4222\nhttp: 127.0.0.1:8222\nauthorization { include \"users.conf\" }\njetstream { store_dir: \"/data\" }\n";
 const USERS: &str =
     "<clickhouse><users><default><networks><ip>127.0.0.1</ip></networks></default></users></clickhouse>";
 
@@ -103,8 +103,8 @@ fn exec(site: &Site, keys: &Container, arguments: &[&str], input: &str) -> Strin
 async fn every_pod_runs_as_the_chart_says() {
     let rendered = render(&json!({ "edge": { "upstreamUrl": "http://api:8082" } }));
     let pods = pods(&rendered.objects);
-    let (nats_auth, users) = ("user: keys\npassword: \"p@\"\n".to_owned(), USERS.to_owned());
-    let mut site = Site::start(Stores { nats: NATS.to_owned(), nats_auth, users }).await;
+    let (nats_users, users) = ("user: keys\npassword: \"p@\"\n".to_owned(), USERS.to_owned());
+    let mut site = Site::start(Stores { nats: NATS.to_owned(), nats_users, users }).await;
     for (secret, keys) in secrets() {
         fs::create_dir_all(site.folder().join(secret)).unwrap();
         for (key, value) in keys {

@@ -9,7 +9,7 @@ use crate::site::{Container, Site, Stores};
 const OURS: [&str; 7] = ["keys", "ingest", "query", "edge", "ui", "migrate", "bootstrap"];
 
 /// `deploy/make-secrets` into a folder.
-fn make_secrets(folder: &Path) {
+pub(crate) fn make_secrets(folder: &Path) {
     let made = Command::new(parts::root().join("deploy/make-secrets")).arg(folder).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
@@ -39,7 +39,9 @@ fn strings(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
 }
 
-fn container(service: &Value) -> Container {
+/// A service of the file.
+pub(crate) fn container(file: &Value, name: &str) -> Container {
+    let service = &file["services"][name];
     let environment = service["environment"].as_object().unwrap();
     Container {
         binary: service["build"]["args"]["SERVICE"].as_str().unwrap().to_owned(),
@@ -51,24 +53,22 @@ fn container(service: &Value) -> Container {
     }
 }
 
-/// Every service just as the file says, on real parts: from nothing to a call that is counted.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_service_runs_as_the_file_says() {
-    let secrets = tempfile::tempdir().unwrap();
-    make_secrets(secrets.path());
-    let file = resolved(secrets.path());
-    let secret = |name: &str| secrets.path().join(name);
+/// A place for the file's services, with these secrets, and the file.
+pub(crate) async fn place(secrets: &Path) -> (Site, Value) {
+    make_secrets(secrets);
+    let file = resolved(secrets);
+    let secret = |name: &str| secrets.join(name);
     let mut site = Site::start(Stores {
         nats: file["configs"]["nats"]["content"].as_str().unwrap().to_owned(),
-        nats_auth: fs::read_to_string(secret("nats-auth.conf")).unwrap(),
+        nats_users: fs::read_to_string(secret("nats-users.conf")).unwrap(),
         users: fs::read_to_string(secret("clickhouse-users.xml")).unwrap(),
     })
     .await;
-    for url in ["database-url", "owner-database-url", "nats-url"] {
+    for url in ["database-url", "owner-database-url", "nats-keys-url", "nats-ingest-url", "nats-edge-url"] {
         let here = site.here(&fs::read_to_string(secret(url)).unwrap());
         fs::write(secret(url), here).unwrap();
     }
-    site.move_to("/run/secrets", secrets.path().to_str().unwrap());
+    site.move_to("/run/secrets", secrets.to_str().unwrap());
     let data = site.folder().join("data");
     for folder in ["spool", "shared"] {
         fs::create_dir_all(data.join(folder)).unwrap();
@@ -80,8 +80,15 @@ async fn every_service_runs_as_the_file_says() {
     for port in 9101..=9105 {
         site.move_port("health", port);
     }
+    (site, file)
+}
 
-    let of = |name: &str| container(&file["services"][name]);
+/// Every service just as the file says, on real parts: from nothing to a call that is counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_service_runs_as_the_file_says() {
+    let secrets = tempfile::tempdir().unwrap();
+    let (mut site, file) = place(secrets.path()).await;
+    let of = |name: &str| container(&file, name);
     let query = of("query");
     let (healthy, said) = site.health(&query).await;
     assert!(!healthy && said.contains("nothing answers at KEYMETER_QUERY_HEALTH_ADDR"), "{said}");
@@ -99,10 +106,11 @@ async fn every_service_runs_as_the_file_says() {
     site.run(&of("migrate")).await;
     site.run(&of("bootstrap")).await;
     site.keep(&["api", "keys", "ingest", "query", "edge", "ui"].map(of)).await;
-    let service_token = fs::read_to_string(data.join("shared/service-token")).unwrap();
+    let service_token = fs::read_to_string(site.here("/var/lib/keymeter/shared/service-token")).unwrap();
     let urls = ["http://keys:50051", "http://query:50052", "http://edge:8081"];
     site.a_call_is_counted(service_token.trim(), urls).await;
-    let password = |name: &str| fs::read_to_string(secret(&format!("clickhouse-{name}-password"))).unwrap();
+    let password =
+        |name: &str| fs::read_to_string(secrets.path().join(format!("clickhouse-{name}-password"))).unwrap();
     let users = ["ingest", "query"].map(|name| (format!("keymeter_{name}"), password(name)));
     assert_eq!(site.users.seen(), BTreeSet::from(users));
     let ui = site.here("http://ui:8080");

@@ -8,6 +8,8 @@ mod compose;
 mod image;
 mod kubernetes;
 mod monitoring;
+mod nats_run;
+mod nats_users;
 mod notify;
 mod site;
 mod units;

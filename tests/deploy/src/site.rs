@@ -27,6 +27,17 @@ pub(crate) struct Container {
     pub(crate) environment: Vec<(String, String)>,
 }
 
+/// A key that a call was made with.
+pub(crate) struct Made {
+    /// workspaces/{workspace_id}.
+    pub(crate) parent: String,
+    /// Its own.
+    pub(crate) name: String,
+    pub(crate) secret: String,
+    /// To go on asking with.
+    pub(crate) token: String,
+}
+
 /// Real stores, and where what the deployment names is here.
 pub(crate) struct Site {
     folder: TempDir,
@@ -42,8 +53,8 @@ pub(crate) struct Site {
 pub(crate) struct Stores {
     /// The NATS server's configuration, with the port 4222, the port 8222 and the folder /data.
     pub(crate) nats: String,
-    /// What it includes as `auth.conf`.
-    pub(crate) nats_auth: String,
+    /// What it includes as `users.conf`.
+    pub(crate) nats_users: String,
     /// The users of ClickHouse.
     pub(crate) users: String,
 }
@@ -63,7 +74,7 @@ impl Site {
             .replace("8222", &nats_health)
             .replace("/data", folder.path().join("nats").to_str().unwrap());
         fs::write(folder.path().join("nats.conf"), configuration).unwrap();
-        fs::write(folder.path().join("auth.conf"), stores.nats_auth).unwrap();
+        fs::write(folder.path().join("users.conf"), stores.nats_users).unwrap();
         let arguments = ["--config", folder.path().join("nats.conf").to_str().unwrap()].map(str::to_owned);
         let nats = Service::spawn_with("nats-server", &arguments.each_ref().map(String::as_str), &[]);
         let postgres_address =
@@ -120,8 +131,34 @@ impl Site {
 
     /// What its health check says: whether it is healthy, and what it printed.
     pub(crate) async fn health(&self, container: &Container) -> (bool, String) {
-        let mut check = self.start_with(container, &["healthcheck".to_owned()]);
-        (check.wait().await.success(), check.log())
+        self.command(container, &["healthcheck"]).await
+    }
+
+    /// Runs a command of its binary: whether that went well, and what it printed.
+    pub(crate) async fn command(&self, container: &Container, arguments: &[&str]) -> (bool, String) {
+        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let mut once = self.start_with(container, &arguments);
+        (once.wait().await.success(), once.log())
+    }
+
+    /// What NATS refused, by its own log.
+    pub(crate) fn refused_by_nats(&self) -> Vec<String> {
+        let log = self._parts.1.log();
+        log.lines().filter(|line| line.contains("Violation")).map(str::to_owned).collect()
+    }
+
+    /// Ends all that is kept and starts it again; `containers` are those that it was started from.
+    pub(crate) async fn restart(&mut self, containers: &[Container]) {
+        for service in self._parts.0.iter_mut().rev() {
+            assert!(service.sigterm().await.success(), "{}", service.log());
+        }
+        self._parts.0.clear();
+        self.keep(containers).await;
+    }
+
+    /// How many calls ClickHouse has.
+    pub(crate) async fn calls(&self) -> String {
+        self.clickhouse.query("select count() from keymeter.request_events").await.trim().to_owned()
     }
 
     /// Starts them all, waits until their own health checks are content, and keeps them.
@@ -142,7 +179,11 @@ impl Site {
 
     /// Makes a key with this service token, calls the API through the edge with it, and waits until query has counted
     /// that call.
-    pub(crate) async fn a_call_is_counted(&self, service_token: &str, [keys, query, edge]: [&str; 3]) {
+    pub(crate) async fn a_call_is_counted(
+        &self,
+        service_token: &str,
+        [keys, query, edge]: [&str; 3],
+    ) -> Made {
         let [keys, query, edge] = [keys, query, edge].map(|url| self.here(url));
         let channel =
             async |url: &str| Channel::from_shared(url.to_owned()).unwrap().connect().await.unwrap();
@@ -154,15 +195,10 @@ impl Site {
         let create =
             CreateKeyRequest { parent: parent.clone(), key: Some(key), ..CreateKeyRequest::default() };
         let made = KeysServiceClient::new(channel(&keys).await).create_key(signed(create, &token)).await;
-        let secret = made.unwrap().into_inner().secret;
-        let authorization = format!("Bearer {secret}");
-        let address = edge.trim_start_matches("http://");
-        let call = async || {
-            let headers = [("Authorization", authorization.as_str())];
-            request("GET", address, "/v1/orders", &headers, "").await.unwrap().status
-        };
+        let made = made.unwrap().into_inner();
+        let (name, secret) = (made.key.unwrap().name, made.secret);
         // Until the edge has heard of the key its calls are on nobody's record.
-        eventually("the edge takes the key", async || call().await == 200).await;
+        eventually("the edge takes the key", async || call(&edge, &secret).await == 200).await;
         let mut usage = UsageServiceClient::new(channel(&query).await);
         let now = OffsetDateTime::now_utc();
         let filter = UsageFilter {
@@ -180,8 +216,16 @@ impl Site {
             (summary.counts?.completed_count == 1).then_some(())
         })
         .await;
-        assert_eq!(self.clickhouse.query("select count() from keymeter.request_events").await.trim(), "1");
+        assert_eq!(self.calls().await, "1");
+        Made { parent, name, secret, token }
     }
+}
+
+/// Calls the API through the edge; its status.
+pub(crate) async fn call(edge: &str, secret: &str) -> u16 {
+    let authorization = format!("Bearer {secret}");
+    let headers = [("Authorization", authorization.as_str())];
+    request("GET", edge.trim_start_matches("http://"), "/v1/orders", &headers, "").await.unwrap().status
 }
 
 /// A server reads a file of users.d over its own users.xml, the engine reads one file: this is what of the server's own
@@ -198,7 +242,7 @@ fn beside_the_servers_own(users: &str) -> String {
     merged
 }
 
-fn signed<T>(message: T, token: &str) -> Request<T> {
+pub(crate) fn signed<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
     let value = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
     request.metadata_mut().insert("authorization", value);

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    io,
     sync::{Arc, Mutex},
 };
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, header};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use parts::{ClickHouse, Collector, Relay, SeenSpan, Way, free_port};
+use parts::{Authority, ClickHouse, Collector, Relay, SeenSpan, Way, free_port};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::stack::{self, ADMIN_EMAIL, ADMIN_PASSWORD, Environment, MadeKey, Stack};
@@ -259,15 +259,15 @@ fn alone(more: &[(&'static str, String)]) -> (Environment, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spans_reach_a_collector_that_wants_tls_and_a_header() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let collector = Collector::start_tls(&made.cert.pem(), &made.signing_key.serialize_pem()).await;
-    let folder = tempfile::tempdir().unwrap();
-    let authority = folder.path().join("authority.pem");
-    fs::write(&authority, made.cert.pem()).unwrap();
+async fn spans_reach_a_collector_that_wants_tls_a_certificate_and_a_header() {
+    let authority = Authority::new();
+    let collector = Collector::start_tls(&authority).await;
+    let (certificate, key) = authority.certify("ui");
     let (environment, addr) = alone(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("https://localhost:{}", collector.port())),
-        ("OTEL_EXPORTER_OTLP_CERTIFICATE", authority.display().to_string()),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", authority.ca().display().to_string()),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", certificate.display().to_string()),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", key.display().to_string()),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-collector-key=let%20me%20in".to_owned()),
         ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
         ("OTEL_SERVICE_NAME", "pages".to_owned()),

@@ -18,8 +18,10 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tonic::{
     Request, Response, Status,
     codec::CompressionEncoding,
-    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
+    transport::{Certificate, Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
+
+use crate::Authority;
 
 /// A running collector; it ends with this value.
 pub struct Collector {
@@ -76,12 +78,16 @@ impl Collector {
         Self::serve(Server::builder()).await
     }
 
-    /// One behind TLS, with a certificate and its key in PEM.
+    /// One behind TLS that wants a certificate of `authority` and shows one.
     ///
     /// # Panics
     /// If it cannot be started.
-    pub async fn start_tls(certificate: &str, key: &str) -> Self {
-        let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+    pub async fn start_tls(authority: &Authority) -> Self {
+        let read = |path| std::fs::read(path).expect("it was just written");
+        let (certificate, key) = authority.certify("collector");
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(read(certificate), read(key)))
+            .client_ca_root(Certificate::from_pem(read(authority.ca())));
         Self::serve(Server::builder().tls_config(tls).expect("the certificate can be used")).await
     }
 

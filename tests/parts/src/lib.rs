@@ -2,6 +2,7 @@
 //! own binaries. They end with the value that stands for them, and with the test's process however it ends.
 //! Never shares a server between two tests, and never takes a component from the PATH.
 
+mod authority;
 mod by_hand;
 mod clickhouse;
 mod collector;
@@ -18,6 +19,7 @@ mod relay;
 mod service;
 mod wait;
 
+pub use authority::Authority;
 pub use by_hand::{asked, say, seed};
 pub use clickhouse::{ClickHouse, migrations};
 pub use collector::{Collector, SeenSpan};

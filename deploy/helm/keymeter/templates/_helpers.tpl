@@ -38,6 +38,39 @@ app.kubernetes.io/component: {{ .service }}
 {{- end }}
 {{- end }}
 
+{{/* How the services speak to each other. */}}
+{{- define "keymeter.scheme" -}}
+http{{ .Values.identity.enabled | ternary "s" "" }}
+{{- end }}
+
+{{/* Who a service is: settings for its environment, where the files are mounted, and the Secret that has them. */}}
+{{- define "keymeter.identity-settings" -}}
+{{- if .root.Values.identity.enabled }}
+KEYMETER_IDENTITY_CERT_FILE: /etc/keymeter-identity/tls.crt
+KEYMETER_IDENTITY_KEY_FILE: /etc/keymeter-identity/tls.key
+KEYMETER_IDENTITY_CA_FILE: /etc/keymeter-identity/ca.crt
+{{- if has .service (list "edge" "ui") }}
+KEYMETER_{{ upper .service }}_TLS_CERT_FILE: /etc/keymeter-identity/tls.crt
+KEYMETER_{{ upper .service }}_TLS_KEY_FILE: /etc/keymeter-identity/tls.key
+{{- end }}
+{{- else }}
+{}
+{{- end }}
+{{- end }}
+
+{{- define "keymeter.identity-mount" -}}
+{{- if .root.Values.identity.enabled }}
+- { name: identity, mountPath: /etc/keymeter-identity, readOnly: true }
+{{- end }}
+{{- end }}
+
+{{- define "keymeter.identity-volume" -}}
+{{- if .root.Values.identity.enabled }}
+- name: identity
+  secret: { secretName: {{ include "keymeter.name" .root }}-{{ .service }}-identity, defaultMode: 0440 }
+{{- end }}
+{{- end }}
+
 {{/* What a pod's specification begins with. */}}
 {{- define "keymeter.pod" -}}
 automountServiceAccountToken: false
@@ -92,13 +125,24 @@ ports:
 securityContext: {{ include "keymeter.container-security" . | nindent 2 }}
 resources: {{ toYaml (get .root.Values .service).resources | nindent 2 }}
 livenessProbe:
+  {{- if .root.Values.identity.enabled }}
+  # The kubelet has no certificate to show.
+  tcpSocket: { port: health }
+  {{- else }}
   httpGet: { path: /healthz, port: health }
+  {{- end }}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
+  {{- if and .root.Values.identity.enabled (ne .service "keys") }}
+  exec: { command: [/service, healthcheck] }
+  {{- else if .root.Values.identity.enabled }}
+  tcpSocket: { port: keys }
+  {{- else }}
   # Edges follow the list of keys over gRPC just when NATS is away, so keys has to be reached then too.
   httpGet: { path: {{ eq .service "keys" | ternary "/healthz" "/readyz" }}, port: health }
+  {{- end }}
   periodSeconds: 5
   timeoutSeconds: 5
 {{- if $ports.own }}

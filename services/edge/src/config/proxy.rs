@@ -1,14 +1,15 @@
 //! The settings of the proxy: where the API is, how it is spoken to, TLS, and how much of what is allowed.
 
-use std::{path::PathBuf, thread::available_parallelism, time::Duration};
+use std::{path::PathBuf, sync::Arc, thread::available_parallelism, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use http::{Uri, uri::PathAndQuery};
+use rustls::ServerConfig;
+use tls::Identity;
 
 use crate::{
     Serving, Timeouts,
-    tls::{Acceptor, Files},
     upstream::{Address, Probing, Protocol, Trust},
 };
 
@@ -74,7 +75,7 @@ impl Proxy {
     ///
     /// # Errors
     /// Names the setting that is wrong, and what it should be.
-    pub fn settings(&self) -> anyhow::Result<Serving> {
+    pub fn settings(&self, identity: Option<&Identity>) -> anyhow::Result<Serving> {
         let upstreams = self.upstream_url.iter().map(Address::new).collect::<Result<Vec<_>, _>>();
         let upstreams = upstreams.context("KEYMETER_EDGE_UPSTREAM_URL cannot be used")?;
         ensure!(
@@ -98,6 +99,7 @@ impl Proxy {
             upstreams,
             protocol: self.upstream_protocol,
             trust,
+            identity: identity.cloned(),
             probing: self
                 .upstream_health_path
                 .clone()
@@ -123,13 +125,11 @@ impl Proxy {
         }
     }
 
-    fn tls(&self) -> anyhow::Result<Option<Acceptor>> {
+    fn tls(&self) -> anyhow::Result<Option<Arc<ServerConfig>>> {
         let (Some(cert), Some(key)) = (self.tls_cert_file.clone(), self.tls_key_file.clone()) else {
             return Ok(None);
         };
-        let files = Files { cert, key };
-        let acceptor = Acceptor::load(files)
-            .context("KEYMETER_EDGE_TLS_CERT_FILE and KEYMETER_EDGE_TLS_KEY_FILE cannot be used")?;
-        Ok(Some(acceptor))
+        let server = tls::server(tls::Files { cert, key });
+        server.map(Some).context("KEYMETER_EDGE_TLS_CERT_FILE and KEYMETER_EDGE_TLS_KEY_FILE cannot be used")
     }
 }

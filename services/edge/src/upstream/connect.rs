@@ -14,6 +14,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
+use tls::Identity;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -74,11 +75,11 @@ impl Connector {
     pub(crate) fn new(
         address: Address,
         protocol: Protocol,
-        trust: Option<&Trust>,
+        (trust, identity): (Option<&Trust>, Option<&Identity>),
         timeout: Duration,
     ) -> anyhow::Result<Self> {
         let tls = match trust.filter(|_| address.is_tls()) {
-            Some(trust) => Some(tls(&address, protocol, trust)?),
+            Some(trust) => Some(tls(&address, protocol, trust, identity)?),
             None => None,
         };
         ensure!(tls.is_some() == address.is_tls(), "no certificates to check {} with", address.authority());
@@ -110,12 +111,17 @@ fn tls(
     address: &Address,
     protocol: Protocol,
     trust: &Trust,
+    identity: Option<&Identity>,
 ) -> anyhow::Result<(TlsConnector, ServerName<'static>)> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(trust.0.clone())
-        .with_no_client_auth();
+    let mut config = match identity {
+        Some(identity) => identity.client_believing(trust.0.clone()),
+        None => {
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let builder =
+                ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+            builder.with_root_certificates(trust.0.clone()).with_no_client_auth()
+        }
+    };
     config.alpn_protocols = match protocol {
         Protocol::Http1 => vec![b"http/1.1".to_vec()],
         Protocol::Http2 => vec![b"h2".to_vec()],

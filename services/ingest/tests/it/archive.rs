@@ -36,7 +36,8 @@ struct Past {
 impl Past {
     async fn start() -> Self {
         let clickhouse = ClickHouse::start().await;
-        let store = Store::new(&Config::parse_from(["ingest", "--clickhouse-url", &clickhouse.url()]));
+        let store = Store::new(&Config::parse_from(["ingest", "--clickhouse-url", &clickhouse.url()]))
+            .expect("there is no identity");
         store.prepare().await.expect("the schema is made");
         Self { clickhouse, store, now: OffsetDateTime::now_utc() }
     }

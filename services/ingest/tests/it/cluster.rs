@@ -142,7 +142,7 @@ async fn a_schema_of_the_other_kind_or_of_somebody_else_is_refused() {
     let store = |more: &[&str]| {
         let url = clickhouse.url();
         let given = ["ingest", "--clickhouse-url", &url].into_iter().chain(more.iter().copied());
-        Store::new(&Config::parse_from(given))
+        Store::new(&Config::parse_from(given)).unwrap()
     };
     store(&[]).prepare().await.unwrap();
     store(&[]).prepare().await.unwrap();

@@ -20,6 +20,7 @@ use crate::support::{Edge, Stage, example};
 
 fn store(clickhouse: &ClickHouse) -> Store {
     Store::new(&Config::parse_from(["ingest", "--clickhouse-url", clickhouse.url().as_str()]))
+        .expect("there is no identity")
 }
 
 /// A block as a worker would make it of messages with one event each.

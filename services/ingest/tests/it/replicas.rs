@@ -8,7 +8,10 @@ use proto::nats;
 const SHARD: u16 = 0;
 
 async fn connect(cluster: &NatsCluster, replicas: usize) -> Bus {
-    Bus::connect(&cluster.url(), 64 << 20, replicas).await.expect("NATS runs").expect("it is new enough")
+    Bus::connect(&nats_cluster::Servers::parse(&cluster.url()).expect("it names servers"), 64 << 20, replicas)
+        .await
+        .expect("NATS runs")
+        .expect("it is new enough")
 }
 
 async fn publish(bus: &Bus, messages: std::ops::RangeInclusive<u64>) {

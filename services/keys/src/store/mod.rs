@@ -10,8 +10,10 @@ use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
     Error as E, PgPool, Postgres, Transaction,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
+
+use tls::Identity;
 
 use crate::{ledger::Ledger, seal::KekError};
 
@@ -124,20 +126,24 @@ impl Store {
     ///
     /// # Errors
     /// If the URL is none.
-    pub fn new(database_url: &SecretString) -> anyhow::Result<Self> {
-        Self::connecting(database_url, STATEMENT_TIMEOUT)
+    pub fn new(database_url: &SecretString, identity: Option<&Identity>) -> anyhow::Result<Self> {
+        Self::connecting(database_url, identity, STATEMENT_TIMEOUT)
     }
 
     /// As [`Self::new`], for a command that may take long over one statement.
     ///
     /// # Errors
     /// If the URL is none.
-    pub fn patient(database_url: &SecretString) -> anyhow::Result<Self> {
-        Self::connecting(database_url, "0")
+    pub fn patient(database_url: &SecretString, identity: Option<&Identity>) -> anyhow::Result<Self> {
+        Self::connecting(database_url, identity, "0")
     }
 
-    fn connecting(database_url: &SecretString, statement_timeout: &str) -> anyhow::Result<Self> {
-        let options = options(database_url)?
+    fn connecting(
+        database_url: &SecretString,
+        identity: Option<&Identity>,
+        statement_timeout: &str,
+    ) -> anyhow::Result<Self> {
+        let options = secured(options(database_url)?, database_url, identity)
             .application_name("keymeter-keys")
             .options([("statement_timeout", statement_timeout), ("lock_timeout", LOCK_TIMEOUT)]);
         let pool = PgPoolOptions::new()
@@ -197,6 +203,22 @@ fn options(database_url: &SecretString) -> anyhow::Result<PgConnectOptions> {
         "the database URL (--database-url, KEYMETER_KEYS_DATABASE_URL, --owner-database-url) must be of the form \
          postgres://user@host/database",
     )
+}
+
+/// Shows the identity, and takes only a server that it believes; unless the URL says itself how much TLS there is.
+fn secured(
+    options: PgConnectOptions,
+    database_url: &SecretString,
+    identity: Option<&Identity>,
+) -> PgConnectOptions {
+    match identity {
+        Some(identity) if !database_url.expose_secret().contains("sslmode=") => options
+            .ssl_mode(PgSslMode::VerifyFull)
+            .ssl_root_cert(&identity.ca)
+            .ssl_client_cert(&identity.files.cert)
+            .ssl_client_key(&identity.files.key),
+        _ => options,
+    }
 }
 
 impl Tx {

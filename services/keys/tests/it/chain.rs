@@ -122,7 +122,7 @@ async fn what_was_not_committed_is_in_no_chain() {
     let float = Change::ended(json!({"n": 1.5}));
     tx.audit_change(workspace_id, "odd", "x", float, &caller, now).await.unwrap();
     tx.commit().await.expect_err("what can not be hashed is not recorded");
-    let closed = keys::store::Store::new(&run.postgres.url_as(ROLE).into()).unwrap();
+    let closed = keys::store::Store::new(&run.postgres.url_as(ROLE).into(), None).unwrap();
     let mut tx = closed.begin().await.unwrap();
     tx.audit(workspace_id, "unsigned", "x", &caller, now).await.unwrap();
     tx.commit().await.expect_err("nothing is recorded without a signature");

@@ -82,7 +82,7 @@ impl Running {
         let exchanged = sessions.exchange_token(ExchangeTokenRequest { service_token }).await.unwrap();
         let machine = exchanged.into_inner().access_token.unwrap().token;
         let workspace = workspace_name(workspace_id);
-        let store = Store::new(&postgres.url_as(ROLE).into()).unwrap();
+        let store = Store::new(&postgres.url_as(ROLE).into(), None).unwrap();
         Signing::open(&store, &kek(&folder)).await.unwrap();
         Self { postgres, nats, service, folder, workspace, admin, machine, store }
     }
@@ -254,7 +254,7 @@ pub(crate) async fn add_person(
         edge_token_file: None,
     };
     migrate(postgres).await;
-    let store = Store::new(&postgres.url_as(ROLE).into()).unwrap();
+    let store = Store::new(&postgres.url_as(ROLE).into(), None).unwrap();
     let done = bootstrap::run(&store, &kek(folder), &asked).await.unwrap();
     done.workspace_id.parse().unwrap()
 }

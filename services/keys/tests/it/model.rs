@@ -97,7 +97,7 @@ impl World {
         std::fs::write(folder.path().join("kek"), "5a".repeat(32)).unwrap();
         let workspace_id = add_person(&postgres, &folder, EMAIL, "Analytical Engines").await;
         let _ = postgres.query("update workspaces set disable_exposed_keys = true");
-        let store = Store::new(&postgres.url_as(ROLE).into()).unwrap();
+        let store = Store::new(&postgres.url_as(ROLE).into(), None).unwrap();
         let kek = Kek::read(&folder.path().join("kek")).unwrap();
         Signing::open(&store, &kek).await.unwrap();
         let now = to_micros(OffsetDateTime::now_utc());

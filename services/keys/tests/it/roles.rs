@@ -32,7 +32,7 @@ async fn what_is_recorded_is_append_only_for_the_service() {
     let said = run.postgres.try_query_as(ROLE, "delete from workspace_chains").unwrap_err();
     assert!(said.contains("permission denied"), "{said}");
     assert!(!run.store().owns_its_tables().await.unwrap());
-    let owner = keys::store::Store::new(&run.postgres.url().into()).unwrap();
+    let owner = keys::store::Store::new(&run.postgres.url().into(), None).unwrap();
     assert!(owner.owns_its_tables().await.unwrap());
 }
 

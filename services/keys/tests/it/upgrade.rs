@@ -10,7 +10,7 @@ use crate::{chain::origins, harness::ROLE};
 #[tokio::test]
 async fn old_rows_get_their_places() {
     let postgres = Postgres::start().await;
-    let owner = Store::patient(&postgres.url().into()).unwrap();
+    let owner = Store::patient(&postgres.url().into(), None).unwrap();
     assert!(owner.migrate_to_ledger().await.unwrap());
     let (workspace, account, key) =
         (domain::WorkspaceId::generate(), domain::AccountId::generate(), domain::KeyId::generate());
@@ -51,7 +51,7 @@ async fn old_rows_get_their_places() {
     let (good, said) = migrate(false).await;
     assert!(good && said.is_empty(), "{said}");
 
-    let store = Store::new(&service.as_str().into()).unwrap();
+    let store = Store::new(&service.as_str().into(), None).unwrap();
     Signing::open(&store, &keys::seal::Kek::read(&folder.path().join("kek")).unwrap()).await.unwrap();
     let mut found = vec![];
     let counts =

@@ -80,9 +80,19 @@ pub(crate) struct File {
 
 impl Store {
     /// Connects at the first query.
-    pub(crate) fn new(config: &Config) -> Self {
-        let mut client = Client::default()
-            .with_url(config.clickhouse_url.to_string())
+    ///
+    /// # Errors
+    /// If the identity cannot be used, or the address is plain although there is one.
+    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
+        let url = config.clickhouse_url.to_string();
+        let client = match config.identity.identity()? {
+            Some(identity) => {
+                Client::with_http_client(identity.http_client("KEYMETER_QUERY_CLICKHOUSE_URL", &url)?)
+            }
+            None => Client::default(),
+        };
+        let mut client = client
+            .with_url(url)
             .with_product_info("keymeter-query", env!("CARGO_PKG_VERSION"))
             // 2: reads only, but settings may come with the query.
             .with_setting("readonly", "2")
@@ -99,7 +109,7 @@ impl Store {
             client = client.with_password(password.expose_secret());
         }
         let turns = Turns::new(config.queries_max.into(), config.workspace_queries_max.into());
-        Self { client, server: (&config.clickhouse_url).into(), turns, last: Arc::default() }
+        Ok(Self { client, server: (&config.clickhouse_url).into(), turns, last: Arc::default() })
     }
 
     /// The rows of an answer, in the workspace's turn; what they cost is added to `cost`.

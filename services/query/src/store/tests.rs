@@ -29,6 +29,7 @@ fn store(clickhouse: &parts::ClickHouse, flags: &[&str]) -> Store {
     Store::new(&Config::parse_from(
         ["query", "--clickhouse-url", &url, "--query-rows-max", "0"].iter().chain(flags),
     ))
+    .unwrap()
 }
 
 impl Store {

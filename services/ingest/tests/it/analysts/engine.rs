@@ -46,7 +46,8 @@ impl Tenant {
 /// The engine with the schema and its views, and no policy; whoever asks may do all.
 pub(super) async fn prepared() -> ClickHouse {
     let mut clickhouse = ClickHouse::start().await;
-    let store = Store::new(&Config::parse_from(["ingest", "--clickhouse-url", &clickhouse.url()]));
+    let store = Store::new(&Config::parse_from(["ingest", "--clickhouse-url", &clickhouse.url()]))
+        .expect("there is no identity");
     store.prepare().await.expect("the schema is made");
     clickhouse.restart_with_users(&users::file(SMALL.workspace(), Rights::Owner)).await;
     for sql in users::statements(SMALL.workspace()).iter().filter(|sql| sql.starts_with("alter table ")) {

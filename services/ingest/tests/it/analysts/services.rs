@@ -32,7 +32,8 @@ async fn the_engine_parses_every_statement() {
 async fn ingest_can_do_its_work_and_query_can_only_read() {
     let mut clickhouse = ClickHouse::start().await;
     clickhouse.restart_with_users(&users::granted(&statements(), "keymeter_ingest")).await;
-    let store = Store::new(&Config::parse_from(["ingest", "--clickhouse-url", &clickhouse.url()]));
+    let store = Store::new(&Config::parse_from(["ingest", "--clickhouse-url", &clickhouse.url()]))
+        .expect("there is no identity");
     store.prepare().await.expect("it makes the schema");
     store.prepare().await.expect("it reads which schema there is");
     store.raise_fence(SHARD, 3).await.unwrap();
