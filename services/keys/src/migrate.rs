@@ -1,7 +1,12 @@
 //! `keys migrate`: brings the tables up to date as their owner, gives old rows their place in the chain, and makes
 //! the role that the service runs as. Changes nothing when run again.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    io::{self, Write as _},
+    mem,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use secrecy::SecretString;
@@ -12,21 +17,49 @@ use crate::{
     config::{Config, Migrate},
     ledger,
     signing::Signing,
-    store::{self, Store},
+    store::{self, Store, StoreError},
 };
 
 /// How long to wait for a Postgres that is just starting.
 const POSTGRES_TIMEOUT: Duration = Duration::from_secs(60);
 const POSTGRES_PAUSE: Duration = Duration::from_millis(200);
 
-/// Does all of it.
+/// For how long tables that others use are asked for.
+const TABLES_TIMEOUT: Duration = Duration::from_secs(300);
+/// Between two attempts, in which others come to them.
+const TABLES_PAUSE: Duration = Duration::from_secs(1);
+
+/// Does all of it. A table that somebody reads for long is asked for again and again, a second at a time: who only reads
+/// or writes rows never waits longer for it.
 ///
 /// # Errors
 /// If Postgres stays away or refuses, or old rows need a key-encryption key that is not given.
 pub async fn run(config: &Config, asked: &Migrate) -> anyhow::Result<()> {
+    let deadline = Instant::now() + TABLES_TIMEOUT;
+    let mut is_said = false;
+    loop {
+        match attempt(config, asked).await {
+            Err(error) if is_locked(&error) && Instant::now() < deadline => {
+                if !mem::replace(&mut is_said, true) {
+                    // Nobody may be there to read it.
+                    let _ = writeln!(io::stderr(), "a table is in use: trying again for {TABLES_TIMEOUT:?}");
+                }
+                sleep(TABLES_PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn is_locked(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(StoreError::is_locked)
+}
+
+/// Connections of its own, so that none is left with a lock.
+async fn attempt(config: &Config, asked: &Migrate) -> anyhow::Result<()> {
     let owner_url = config.owner_database_url.as_ref().unwrap_or(&config.database_url);
     let (owner, service) = (store::role_of(owner_url)?, store::role_of(&config.database_url)?);
-    let store = Store::patient(owner_url, config.identity.identity()?.as_ref())?;
+    let store = Store::changing(owner_url, config.identity.identity()?.as_ref())?;
     answering(&store).await?;
     if store.migrate_to_ledger().await? && store.has_unchained().await? {
         let kek = config.kek().context("rows from before there was a chain must be signed and sealed")?;

@@ -1,7 +1,10 @@
 //! The tables: brought up to date by their owner, looked at by the service.
 
 use domain::WorkspaceId;
-use sqlx::{Error as E, Row as _, migrate::Migrator};
+use sqlx::{
+    Error as E, Row as _,
+    migrate::{MigrateError, Migrator},
+};
 use uuid::Uuid;
 
 use super::{Store, StoreError, Tx};
@@ -200,9 +203,9 @@ impl Tx {
     }
 }
 
-fn refused(error: sqlx::migrate::MigrateError) -> StoreError {
+fn refused(error: MigrateError) -> StoreError {
     match error {
-        sqlx::migrate::MigrateError::Execute(error) => error.into(),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
         other => StoreError::Refused(E::Migrate(Box::new(other))),
     }
 }

@@ -58,6 +58,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 const STATEMENT_TIMEOUT: &str = "10s";
 /// Longest wait for another transaction's row.
 const LOCK_TIMEOUT: &str = "5s";
+/// Longest wait for a table that others use: whoever comes after waits behind this.
+const TABLE_LOCK_TIMEOUT: &str = "1s";
 
 /// Postgres, reached when it is first needed. Clones share the connections.
 #[derive(Clone)]
@@ -104,6 +106,12 @@ impl StoreError {
     pub const fn is_passing(&self) -> bool {
         matches!(self, Self::Away(_) | Self::Kek(KekError::Away(_)))
     }
+
+    /// Whether another transaction has what was asked for, and did not give it in time.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Away(E::Database(error)) if error.code().is_some_and(|code| code == "55P03"))
+    }
 }
 
 impl From<E> for StoreError {
@@ -127,7 +135,7 @@ impl Store {
     /// # Errors
     /// If the URL is none.
     pub fn new(database_url: &SecretString, identity: Option<&Identity>) -> anyhow::Result<Self> {
-        Self::connecting(database_url, identity, STATEMENT_TIMEOUT)
+        Self::connecting(database_url, identity, STATEMENT_TIMEOUT, LOCK_TIMEOUT)
     }
 
     /// As [`Self::new`], for a command that may take long over one statement.
@@ -135,17 +143,27 @@ impl Store {
     /// # Errors
     /// If the URL is none.
     pub fn patient(database_url: &SecretString, identity: Option<&Identity>) -> anyhow::Result<Self> {
-        Self::connecting(database_url, identity, "0")
+        Self::connecting(database_url, identity, "0", LOCK_TIMEOUT)
+    }
+
+    /// As [`Self::patient`], for who changes tables that others use: it gives up a table that it does not get within a
+    /// second.
+    ///
+    /// # Errors
+    /// If the URL is none.
+    pub fn changing(database_url: &SecretString, identity: Option<&Identity>) -> anyhow::Result<Self> {
+        Self::connecting(database_url, identity, "0", TABLE_LOCK_TIMEOUT)
     }
 
     fn connecting(
         database_url: &SecretString,
         identity: Option<&Identity>,
         statement_timeout: &str,
+        lock_timeout: &str,
     ) -> anyhow::Result<Self> {
         let options = secured(options(database_url)?, database_url, identity)
             .application_name("keymeter-keys")
-            .options([("statement_timeout", statement_timeout), ("lock_timeout", LOCK_TIMEOUT)]);
+            .options([("statement_timeout", statement_timeout), ("lock_timeout", lock_timeout)]);
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)

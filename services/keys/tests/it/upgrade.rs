@@ -1,11 +1,36 @@
 //! A database from before there was a chain gets one, with its rows in their order and its addresses sealed.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use keys::{ledger::Address, signing::Signing, store::Store, verify_chain};
-use parts::{Postgres, Service};
+use parts::{Postgres, Service, eventually};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::{chain::origins, harness::ROLE};
+
+#[tokio::test]
+async fn a_table_that_is_read_for_long_is_waited_for_and_nobody_behind_it() {
+    let postgres = Postgres::start().await;
+    assert!(Store::patient(&postgres.url().into(), None).unwrap().migrate_to_ledger().await.unwrap());
+    let mut reader = PgConnection::connect(&postgres.url()).await.unwrap();
+    let _ = sqlx::raw_sql("begin; select from key_events").execute(&mut reader).await.unwrap();
+
+    let (service, url) = (postgres.url_as(ROLE), postgres.url());
+    let environment =
+        [("KEYMETER_KEYS_DATABASE_URL", service.as_str()), ("KEYMETER_KEYS_OWNER_DATABASE_URL", &url)];
+    let mut program = Service::spawn_with("keys", &["migrate"], &environment);
+    eventually("it does not get the table", async || program.log().contains("a table is in use")).await;
+    // Each comes behind what waits for the table, and fails if that does not give up.
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    let _ = sqlx::raw_sql("set statement_timeout = '3s'").execute(&mut other).await.unwrap();
+    for _ in 0..20 {
+        let _ = sqlx::raw_sql("select from key_events").execute(&mut other).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let _ = sqlx::raw_sql("rollback").execute(&mut reader).await.unwrap();
+    assert!(program.wait().await.success(), "{}", program.log());
+    Store::new(&service.as_str().into(), None).unwrap().check_version().await.unwrap();
+}
 
 #[tokio::test]
 async fn old_rows_get_their_places() {
