@@ -16,10 +16,15 @@ const address = (from, filter) => `${UI_URL}/overview?${new URLSearchParams({ ke
 
 async function timed(page, kind, what) {
   await page.waitForLoadState();
-  const [paint, done] = await page.evaluate(() => [
-    performance.getEntriesByName('first-contentful-paint')[0]?.startTime,
-    performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd,
-  ]);
+  // A short page is loaded before it is painted.
+  const [paint, done] = await page.evaluate(() => new Promise((resolve) => {
+    new PerformanceObserver((list, observer) => {
+      const first = list.getEntriesByName('first-contentful-paint')[0];
+      if (first === undefined) return;
+      observer.disconnect();
+      resolve([first.startTime, performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd]);
+    }).observe({ type: 'paint', buffered: true });
+  }));
   console.log(JSON.stringify({ kind, what, paint_ms: paint, done_ms: done }));
 }
 
