@@ -103,6 +103,11 @@ pub fn use_binaries(folder: Option<&Path>) {
     *OTHER.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = folder.map(Path::to_owned);
 }
 
+/// Whether our own binaries are those of this workspace.
+pub(crate) fn is_own() -> bool {
+    OTHER.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_none()
+}
+
 /// A binary of another package of the workspace: cargo builds only those of the tested package by itself.
 fn built(name: &str) -> PathBuf {
     static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());

@@ -66,8 +66,20 @@ impl Process {
 
     /// Of the next start.
     pub(crate) fn set_env(&mut self, name: &str, value: impl Into<OsString>) {
-        self.environment.retain(|(known, _)| known != name);
+        self.unset_env(name);
         self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// Of the next start, unless it is set.
+    pub(crate) fn default_env(&mut self, name: &str, value: impl Into<OsString>) {
+        if !self.environment.iter().any(|(known, _)| known == name) {
+            self.environment.push((name.to_owned(), value.into()));
+        }
+    }
+
+    /// Of the next start.
+    pub(crate) fn unset_env(&mut self, name: &str) {
+        self.environment.retain(|(known, _)| known != name);
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitStatus};
 
 use rustix::process::Signal;
 
-use crate::{binary, http, process::Process};
+use crate::{binary, http, install::is_own, process::Process};
 
 /// A running service.
 pub struct Service {
@@ -32,15 +32,24 @@ impl Service {
         for &argument in arguments {
             process = process.arg(argument);
         }
-        if name == "edge" {
-            // The temporary folders of tests may be in memory; what a test says comes later and counts.
-            process = process.env("KEYMETER_EDGE_SPOOL_EPHEMERAL", "true");
-        }
         for &(variable, value) in environment {
             process = process.env(variable, value);
         }
-        process.start();
-        Self { process }
+        let mut service = Self { process };
+        service.allow_memory();
+        service.process.start();
+        service
+    }
+
+    /// The temporary folders of tests may be in memory, which an edge refuses. What a test says counts; another version may
+    /// not know the setting.
+    fn allow_memory(&mut self) {
+        let setting = "KEYMETER_EDGE_SPOOL_EPHEMERAL";
+        match self.process.name() {
+            "edge" if is_own() => self.process.default_env(setting, "true"),
+            "edge" => self.process.unset_env(setting),
+            _ => {}
+        }
     }
 
     /// Waits until `GET /readyz` on `health_addr` (`host:port`) answers 200.
@@ -79,6 +88,7 @@ impl Service {
     /// If it cannot be built.
     pub fn replace(&mut self) {
         self.process.replace(binary(self.process.name()));
+        self.allow_memory();
     }
 
     /// Freezes it: connections stay open and nothing answers.
