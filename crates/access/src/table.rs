@@ -64,6 +64,7 @@ pub const TABLE: &[Row] = &[
     public("keymeter.keys.v1.SessionsService/SignIn"),
     public("keymeter.keys.v1.SessionsService/Refresh"),
     public("keymeter.keys.v1.SessionsService/Reauthenticate"),
+    public("keymeter.keys.v1.SessionsService/GetInvitation"),
     public("keymeter.keys.v1.SessionsService/AcceptInvitation"),
     public("keymeter.keys.v1.SessionsService/SignOut"),
     public("keymeter.keys.v1.SessionsService/GetProvider"),

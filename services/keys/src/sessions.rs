@@ -13,7 +13,7 @@ use crate::{
     oidc::Provider,
     password::{self, Passwords},
     signing::{self, Issued, SigningCell},
-    store::Store,
+    store::{Store, invitations::Invitation, workspaces::Workspace},
     throttle, token,
 };
 
@@ -118,6 +118,22 @@ impl Sessions {
         let account_id = self.prove(email, account, password, address, now).await?;
         let (workspace_id, role) = self.store.first_workspace(account_id).await?.ok_or(Error::NotMember)?;
         self.start((account_id, workspace_id, role), Proved { by_provider: false, at: now }, now).await
+    }
+
+    /// What an invitation is for, and its workspace.
+    ///
+    /// # Errors
+    /// The invitation is unknown or has ended; Postgres.
+    pub async fn invitation(
+        &self,
+        token: &str,
+        now: OffsetDateTime,
+    ) -> Result<(Invitation, Workspace), Error> {
+        let gone = || Error::Unauthenticated(BAD_INVITATION);
+        let token_hash = token_hash(token).ok_or_else(gone)?;
+        let invitation = self.store.invitation(&token_hash, now).await?.ok_or_else(gone)?;
+        let workspace = self.store.workspace(invitation.workspace_id).await?.ok_or_else(gone)?;
+        Ok((invitation, workspace))
     }
 
     /// Lets an invited person in: an account that is there gives its password, a new one chooses it.

@@ -121,6 +121,13 @@ impl SessionsService for Sessions {
         never()
     }
 
+    async fn get_invitation(
+        &self,
+        _: Request<pb::GetInvitationRequest>,
+    ) -> Result<Response<pb::GetInvitationResponse>, Status> {
+        never()
+    }
+
     async fn accept_invitation(
         &self,
         _: Request<pb::AcceptInvitationRequest>,

@@ -4,7 +4,7 @@ use domain::WorkspaceId;
 use proto::{
     keys as pb,
     keys::members_service_server::MembersService,
-    resource::{invitation_name, member_name, parse_invitation_name, parse_member_name},
+    resource::{member_name, parse_invitation_name, parse_member_name},
     timestamp::to_proto,
 };
 use secrecy::ExposeSecret as _;
@@ -16,7 +16,7 @@ use crate::{
     invitations::Invitations,
     members::Members,
     page::{self, Place},
-    store::{invitations::Invitation, members::Member},
+    store::members::Member,
 };
 
 /// The service.
@@ -102,7 +102,7 @@ impl MembersService for Rpc {
             let made =
                 self.invitations.create(workspace_id, (email, role), (&claims, &caller), now()).await?;
             let token = made.1.expose_secret().to_owned();
-            Ok(pb::CreateInvitationResponse { invitation: Some(to_invitation(made.0)), token })
+            Ok(pb::CreateInvitationResponse { invitation: Some(wire::invitation(made.0)), token })
         })
         .await
     }
@@ -121,7 +121,7 @@ impl MembersService for Rpc {
             let after = after.map(page::read_place).transpose()?;
             let (found, last) = self.invitations.list(workspace_id, after, size, now()).await?;
             Ok(pb::ListInvitationsResponse {
-                invitations: found.into_iter().map(to_invitation).collect(),
+                invitations: found.into_iter().map(wire::invitation).collect(),
                 next_page_token: last.map(|last| page::token(&list, &page::place(last))).unwrap_or_default(),
             })
         })
@@ -148,15 +148,5 @@ fn to_member(workspace_id: WorkspaceId, member: Member) -> pb::Member {
         email: member.email,
         role: wire::role(member.role).into(),
         create_time: Some(to_proto(member.create_time)),
-    }
-}
-
-fn to_invitation(invitation: Invitation) -> pb::Invitation {
-    pb::Invitation {
-        name: invitation_name(invitation.workspace_id, invitation.invitation_id),
-        email: invitation.email,
-        role: wire::role(invitation.role).into(),
-        create_time: Some(to_proto(invitation.create_time)),
-        expire_time: Some(to_proto(invitation.expire_time)),
     }
 }

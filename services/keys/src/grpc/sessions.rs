@@ -7,10 +7,11 @@ use proto::{
     keys::{
         AcceptInvitationRequest, AcceptInvitationResponse, BeginProviderSignInRequest,
         BeginProviderSignInResponse, ExchangeTokenRequest, ExchangeTokenResponse,
-        FinishProviderSignInRequest, FinishProviderSignInResponse, GetProviderRequest, GetProviderResponse,
-        ListSigningKeysRequest, ListSigningKeysResponse, ReauthenticateByProviderRequest,
-        ReauthenticateByProviderResponse, ReauthenticateRequest, ReauthenticateResponse, RefreshRequest,
-        RefreshResponse, SignInMethod, SignInRequest, SignInResponse, SignOutRequest, SignOutResponse,
+        FinishProviderSignInRequest, FinishProviderSignInResponse, GetInvitationRequest,
+        GetInvitationResponse, GetProviderRequest, GetProviderResponse, ListSigningKeysRequest,
+        ListSigningKeysResponse, ReauthenticateByProviderRequest, ReauthenticateByProviderResponse,
+        ReauthenticateRequest, ReauthenticateResponse, RefreshRequest, RefreshResponse, SignInMethod,
+        SignInRequest, SignInResponse, SignOutRequest, SignOutResponse,
         sessions_service_server::SessionsService,
     },
     resource::{parse_workspace_name, workspace_name},
@@ -88,6 +89,20 @@ impl SessionsService for Rpc {
                 access_token: Some(wire::access_token(refreshed.access)),
                 workspace: workspace_name(refreshed.workspace_id),
             })
+        })
+        .await
+    }
+
+    async fn get_invitation(
+        &self,
+        request: Request<GetInvitationRequest>,
+    ) -> Result<Response<GetInvitationResponse>, Status> {
+        let token = request.into_inner().token;
+        answer(async {
+            given("token", &token)?;
+            let (invitation, workspace) = self.sessions.invitation(&token, now()).await?;
+            let invitation = Some(wire::invitation(invitation));
+            Ok(GetInvitationResponse { invitation, workspace_display_name: workspace.display_name })
         })
         .await
     }

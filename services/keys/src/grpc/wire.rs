@@ -4,7 +4,7 @@ use access::Role;
 use domain::{AddressStorage, Environment, KeyId, Secret, SecretId, WorkspaceId};
 use proto::{
     keys as pb,
-    resource::{self, key_name, secret_name, workspace_name},
+    resource::{self, invitation_name, key_name, secret_name, workspace_name},
     timestamp::to_proto,
 };
 use time::OffsetDateTime;
@@ -16,7 +16,7 @@ use crate::{
     lifecycle::Verdict,
     receipts::{Receipt, SilentEdge, State},
     signing::Issued,
-    store::{keys::Shown, workspaces::Workspace},
+    store::{invitations::Invitation, keys::Shown, workspaces::Workspace},
 };
 
 /// A key as it is at `now`.
@@ -194,6 +194,17 @@ pub(super) fn read_role(field: &'static str, value: i32) -> Result<Role, Error> 
         Ok(pb::Role::Unspecified) | Err(_) => {
             Err(Error::invalid(field, "must be ROLE_OWNER, _ADMIN, _MEMBER, _VIEWER or _LOG_VIEWER"))
         }
+    }
+}
+
+/// An open invitation.
+pub(super) fn invitation(invitation: Invitation) -> pb::Invitation {
+    pb::Invitation {
+        name: invitation_name(invitation.workspace_id, invitation.invitation_id),
+        email: invitation.email,
+        role: role(invitation.role).into(),
+        create_time: Some(to_proto(invitation.create_time)),
+        expire_time: Some(to_proto(invitation.expire_time)),
     }
 }
 

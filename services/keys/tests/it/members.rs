@@ -1,8 +1,8 @@
 //! Members, roles and invitations.
 
 use proto::keys::{
-    DeleteInvitationRequest, GetMemberRequest, ListInvitationsRequest, ListKeysRequest, ListMembersRequest,
-    Member, RemoveMemberRequest, Role, UpdateMemberRequest,
+    DeleteInvitationRequest, GetInvitationResponse, GetMemberRequest, ListInvitationsRequest,
+    ListKeysRequest, ListMembersRequest, Member, RemoveMemberRequest, Role, UpdateMemberRequest,
 };
 use tonic::{Code, Response, Status};
 
@@ -38,6 +38,18 @@ async fn a_person_is_invited_and_comes_in() {
     let lasts = open[0].expire_time.unwrap().seconds - open[0].create_time.unwrap().seconds;
     assert_eq!(lasts, 7 * 86_400);
 
+    // Whoever has the token may know what it is for, and comes to nothing by looking.
+    let told = run.look_at(&token).await.unwrap();
+    assert_eq!(
+        told,
+        GetInvitationResponse {
+            invitation: open.into_iter().next(),
+            workspace_display_name: "Analytical Engines".into()
+        }
+    );
+    assert_eq!(field(&run.look_at("").await.unwrap_err()), "token");
+    refused(run.look_at(&name).await, Code::Unauthenticated, "NOT_SIGNED_IN");
+
     // A new account chooses its password.
     assert_eq!(field(&run.accept(&token, "short").await.unwrap_err()), "password");
     let (_, access) = run.accept(&token, "a new password").await.unwrap();
@@ -46,6 +58,7 @@ async fn a_person_is_invited_and_comes_in() {
     assert_eq!(run.member("bob@example.org").await.role(), Role::Viewer);
     let again = run.accept(&token, "a new password").await;
     refused(again, Code::Unauthenticated, "NOT_SIGNED_IN");
+    refused(run.look_at(&token).await, Code::Unauthenticated, "NOT_SIGNED_IN");
     let request =
         proto::keys::SignInRequest { email: "bob@example.org".into(), password: "a new password".into() };
     assert_eq!(run.sessions().sign_in(request).await.unwrap().into_inner().workspace, run.workspace);
@@ -82,6 +95,7 @@ async fn an_invitation_ends() {
 
     let (_, token) = run.invite(&run.admin, "bob@example.org", Role::Member).await.unwrap();
     let _ = run.postgres.query("update invitations set expire_time = now()");
+    refused(run.look_at(&token).await, Code::Unauthenticated, "NOT_SIGNED_IN");
     refused(run.accept(&token, PASSWORD).await, Code::Unauthenticated, "NOT_SIGNED_IN");
     let (_, token) =
         run.invite(&run.admin, "bob@example.org", Role::Member).await.expect("the old one has ended");

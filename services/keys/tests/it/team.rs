@@ -1,9 +1,10 @@
 //! Help for tests of teams: people in roles, and what they may ask.
 
 use proto::keys::{
-    AcceptInvitationRequest, CreateInvitationRequest, Invitation, ListMembersRequest, Member, RefreshRequest,
-    Role, UpdateMemberRequest, audit_service_client::AuditServiceClient,
-    members_service_client::MembersServiceClient, service_tokens_service_client::ServiceTokensServiceClient,
+    AcceptInvitationRequest, CreateInvitationRequest, GetInvitationRequest, GetInvitationResponse,
+    Invitation, ListMembersRequest, Member, RefreshRequest, Role, UpdateMemberRequest,
+    audit_service_client::AuditServiceClient, members_service_client::MembersServiceClient,
+    service_tokens_service_client::ServiceTokensServiceClient,
 };
 use tonic::{Code, Status, transport::Channel};
 
@@ -43,6 +44,12 @@ impl Running {
             CreateInvitationRequest { parent: self.workspace.clone(), invitation: Some(invitation) };
         let made = self.members().create_invitation(bearer(token, request)).await?.into_inner();
         Ok((made.invitation.unwrap().name, made.token))
+    }
+
+    /// What an invitation is for.
+    pub(crate) async fn look_at(&self, token: &str) -> Result<GetInvitationResponse, Status> {
+        let request = GetInvitationRequest { token: token.into() };
+        Ok(self.sessions().get_invitation(request).await?.into_inner())
     }
 
     pub(crate) async fn accept(&self, token: &str, password: &str) -> Result<(String, String), Status> {

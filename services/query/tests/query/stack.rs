@@ -365,6 +365,13 @@ impl SessionsService for Sessions {
         Err(Status::unimplemented("not asked for here"))
     }
 
+    async fn get_invitation(
+        &self,
+        _: Request<keys::GetInvitationRequest>,
+    ) -> Result<Response<keys::GetInvitationResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
     async fn accept_invitation(
         &self,
         _: Request<keys::AcceptInvitationRequest>,

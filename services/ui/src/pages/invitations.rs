@@ -13,7 +13,10 @@ use axum::{
 use axum_extra::extract::CookieJar;
 use domain::InvitationId;
 use proto::{
-    keys::{AcceptInvitationRequest, CreateInvitationRequest, DeleteInvitationRequest, Invitation, Role},
+    keys::{
+        AcceptInvitationRequest, CreateInvitationRequest, DeleteInvitationRequest, GetInvitationRequest,
+        Invitation, Role,
+    },
     resource::{invitation_name, workspace_name},
 };
 use serde::Deserialize;
@@ -30,6 +33,7 @@ use super::{
 };
 use crate::{
     App, clients,
+    format::{Moment, Show},
     problem::{Problem, Service, Stop, page, retry_seconds},
     roles::{self, Right},
     violations::{Violations, refusal},
@@ -81,11 +85,36 @@ struct InvitedPage {
 #[template(path = "invitation.html")]
 struct AcceptPage<'a> {
     token: &'a str,
+    invited: Invited,
     /// Who is signed in meanwhile.
     email: Option<String>,
     errors: Violations,
     /// Where one may sign in as well.
     provider: Option<String>,
+}
+
+/// What an invitation is for.
+enum Invited {
+    To(Box<Place>),
+    /// Accepted, withdrawn or ended.
+    Gone,
+    /// Keys does not say.
+    Unknown,
+}
+
+/// Where somebody is invited to.
+struct Place {
+    workspace: String,
+    email: String,
+    role: Role,
+    expires: Option<Moment>,
+}
+
+impl Place {
+    /// Whether somebody else than the invited person is signed in.
+    fn is_for_another(&self, email: &str) -> bool {
+        !self.email.eq_ignore_ascii_case(email)
+    }
 }
 
 impl<'a> AcceptPage<'a> {
@@ -96,9 +125,21 @@ impl<'a> AcceptPage<'a> {
         errors: Violations,
         reference: &Reference,
     ) -> Self {
-        let (email, provider) =
-            tokio::join!(signed_in(app, jar, reference), app.sessions.provider(reference));
-        Self { token, email, errors, provider }
+        let (invited, email, provider) = tokio::join!(
+            invited(app, token, reference),
+            signed_in(app, jar, reference),
+            app.sessions.provider(reference)
+        );
+        Self { token, invited, email, errors, provider }
+    }
+
+    const fn is_gone(&self) -> bool {
+        matches!(self.invited, Invited::Gone)
+    }
+
+    fn into_response(self, code: StatusCode) -> Response {
+        let code = if self.is_gone() { StatusCode::NOT_FOUND } else { code };
+        (code, page(&self)).into_response()
     }
 }
 
@@ -177,7 +218,8 @@ pub(crate) async fn open(
     if !is_plausible(&token) {
         return Problem::not_found(&reference).into_response_as(false, None);
     }
-    page(&AcceptPage::new(&app, &jar, &token, Violations::default(), &reference).await)
+    let form = AcceptPage::new(&app, &jar, &token, Violations::default(), &reference).await;
+    form.into_response(StatusCode::OK)
 }
 
 /// `POST /invitations/{token}`: starts a session in the workspace; the one that the browser came with ends.
@@ -213,15 +255,13 @@ pub(crate) async fn refused_at_provider(
     error: &str,
     reference: &Reference,
 ) -> Response {
-    page(&AcceptPage::new(app, jar, token, Violations::whole(error), reference).await)
+    AcceptPage::new(app, jar, token, Violations::whole(error), reference).await.into_response(StatusCode::OK)
 }
 
 fn refused(form: AcceptPage<'_>, status: &Status, reference: &Reference) -> Response {
     let (code, errors) = match status.code() {
         Code::Unauthenticated => {
-            let text = "The password is wrong, or the invitation was accepted, withdrawn or has ended. If the \
-                        password is right, ask for a new invitation.";
-            (StatusCode::UNAUTHORIZED, Violations::whole(text))
+            (StatusCode::UNAUTHORIZED, Violations::one(PASSWORD, "The password is wrong."))
         }
         Code::InvalidArgument => (StatusCode::UNPROCESSABLE_ENTITY, Violations::of(status, &[PASSWORD])),
         Code::ResourceExhausted => {
@@ -236,11 +276,29 @@ fn refused(form: AcceptPage<'_>, status: &Status, reference: &Reference) -> Resp
             (problem.status, Violations::whole(text))
         }
     };
-    let mut response = (code, page(&AcceptPage { errors, ..form })).into_response();
+    let mut response = AcceptPage { errors, ..form }.into_response(code);
     if let Some(seconds) = retry_seconds(status) {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     response
+}
+
+async fn invited(app: &App, token: &str, reference: &Reference) -> Invited {
+    let request = clients::open(GetInvitationRequest { token: token.to_owned() }, reference);
+    match app.clients.sessions.clone().get_invitation(request).await.map(tonic::Response::into_inner) {
+        Ok(answer) => {
+            let invitation = answer.invitation.unwrap_or_default();
+            let expires = invitation.expire_time.as_ref();
+            Invited::To(Box::new(Place {
+                workspace: answer.workspace_display_name,
+                role: invitation.role(),
+                expires: Moment::of(expires, Show::Full, OffsetDateTime::now_utc()),
+                email: invitation.email,
+            }))
+        }
+        Err(status) if status.code() == Code::Unauthenticated => Invited::Gone,
+        Err(_) => Invited::Unknown,
+    }
 }
 
 /// Who is signed in; an ended session is nobody.

@@ -18,6 +18,17 @@ pub(crate) const NEW_PASSWORD: &str = "battery staple";
 type Answer<T> = Result<Response<T>, Status>;
 
 impl Fakes {
+    pub(crate) fn invitation(&self, token: &str) -> Answer<k::GetInvitationResponse> {
+        self.enter("GetInvitation")?;
+        let open = self.change(|state| {
+            let invitation = state.team.invitations.last().filter(|_| token == INVITATION).cloned();
+            Some((invitation?, state.team.workspaces[0].display_name.clone()))
+        });
+        let (invitation, workspace_display_name) =
+            open.ok_or_else(|| Status::unauthenticated("the invitation is not open"))?;
+        Ok(Response::new(k::GetInvitationResponse { invitation: Some(invitation), workspace_display_name }))
+    }
+
     /// Whoever accepts is signed in as the person of the fakes.
     pub(crate) fn accept(&self, request: &k::AcceptInvitationRequest) -> Answer<k::AcceptInvitationResponse> {
         self.enter("AcceptInvitation")?;
@@ -25,8 +36,9 @@ impl Fakes {
             return Err(proto::status::invalid("password", "must have 8 characters to 1,024 bytes"));
         }
         let is_good = [PASSWORD, NEW_PASSWORD].contains(&request.password.as_str());
-        let open = self.change(|state| state.team.invitations.pop());
-        let Some(invitation) = open.filter(|_| is_good && request.token == INVITATION) else {
+        let is_good = is_good && request.token == INVITATION;
+        let open = self.change(|state| if is_good { state.team.invitations.pop() } else { None });
+        let Some(invitation) = open else {
             return Err(Status::unauthenticated("the invitation is not open, or the password is wrong"));
         };
         let session_token = self.change(|state| {

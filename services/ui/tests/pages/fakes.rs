@@ -302,6 +302,13 @@ impl k::sessions_service_server::SessionsService for Fakes {
         Ok(Response::new(k::ReauthenticateResponse { access_token, workspace }))
     }
 
+    async fn get_invitation(
+        &self,
+        request: Request<k::GetInvitationRequest>,
+    ) -> Result<Response<k::GetInvitationResponse>, Status> {
+        self.invitation(&request.get_ref().token)
+    }
+
     async fn accept_invitation(
         &self,
         request: Request<k::AcceptInvitationRequest>,

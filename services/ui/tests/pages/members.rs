@@ -168,6 +168,9 @@ async fn somebody_without_an_account_comes_in() {
     let path = format!("/invitations/{INVITATION}");
     let page = site.page(&path).await;
     assert!(page.contains("choose one of at least 8 characters") && !page.contains("You are signed in as"));
+    assert!(
+        page.contains("<bdi>Acme</bdi></strong> as viewer") && page.contains("<bdi>new@example.com</bdi>")
+    );
     let short = site.post(&path, &[("password", "short")]).await;
     assert_eq!(short.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(short.body.contains("Must have 8 characters") && !short.body.contains("value=\"short\""));
@@ -176,9 +179,24 @@ async fn somebody_without_an_account_comes_in() {
     assert_eq!(site.cookie("keymeter_workspace"), Some(here.as_str()));
     site.page("/keys").await;
     let again = site.post(&path, &[("password", NEW_PASSWORD)]).await;
-    assert_eq!(again.status, StatusCode::UNAUTHORIZED);
-    assert!(again.body.contains("accepted, withdrawn or has ended"));
+    let opened = site.get(&path).await;
+    for spent in [&again, &opened] {
+        assert_eq!(spent.status, StatusCode::NOT_FOUND);
+        assert!(spent.body.contains("Ask whoever sent it for a new one") && !spent.body.contains("<form"));
+    }
     assert_eq!(again.header("set-cookie"), "", "nobody is signed in by a spent link");
+}
+
+#[tokio::test]
+async fn while_keys_does_not_say_what_it_is_for_one_comes_in_all_the_same() {
+    let mut site = Site::signed_in().await;
+    let here = here(&site);
+    let form = [("workspace", here.as_str()), ("email", "new@example.com"), ("role", "viewer")];
+    site.post("/members/invite", &form).await;
+    site.fakes.fail("GetInvitation", Status::unavailable("away"));
+    let path = format!("/invitations/{INVITATION}");
+    assert!(site.page(&path).await.contains("Somebody has invited you"));
+    assert_eq!(site.post(&path, &[("password", NEW_PASSWORD)]).await.status, StatusCode::SEE_OTHER);
 }
 
 #[tokio::test]
@@ -189,7 +207,11 @@ async fn somebody_signed_in_comes_in_with_a_session_of_its_own() {
     let form = [("workspace", here.as_str()), ("email", "new@example.com"), ("role", "viewer")];
     site.post("/members/invite", &form).await;
     let path = format!("/invitations/{INVITATION}");
-    assert!(site.page(&path).await.contains(EMAIL), "it says who is signed in");
+    let page = site.page(&path).await;
+    assert!(page.contains(EMAIL) && page.contains("in as the invited person"), "it says who is signed in");
+    let wrong = site.post(&path, &[("password", "not mine at all")]).await;
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+    assert!(wrong.body.contains("The password is wrong."));
     assert_eq!(site.post(&path, &[("password", PASSWORD)]).await.status, StatusCode::SEE_OTHER);
     let after = site.cookie("keymeter_session").unwrap().to_owned();
     assert_ne!(after, before);

@@ -7,10 +7,12 @@ use axum::{
 };
 use data_encoding::BASE64URL_NOPAD;
 use domain::WorkspaceId;
+use proto::keys::Invitation;
 use rstest::rstest;
 use tonic::{Code, Status};
 
 use crate::{
+    fake_members::INVITATION,
     fake_provider::{FLOW, PROVIDER_URL, STATE},
     fake_team::refused,
     fakes::{EMAIL, PASSWORD},
@@ -18,7 +20,6 @@ use crate::{
 };
 
 const COOKIE: &str = "keymeter_provider";
-const TOKEN: &str = "kminv_0123456789012345678901234567890123456789012";
 
 fn back(state: &str) -> String {
     format!("/sign-in/oidc/callback?code=a-code&state={state}&iss=https%3A%2F%2Fid.example.com")
@@ -45,7 +46,8 @@ async fn round_trip(site: &mut Site, start: &str) -> Answer {
 #[tokio::test]
 async fn the_button_is_there_if_there_is_a_provider() {
     let mut site = Site::new().await;
-    let invitation = format!("/invitations/{TOKEN}");
+    site.fakes.change(|state| state.team.invitations.push(Invitation::default()));
+    let invitation = format!("/invitations/{INVITATION}");
     for path in ["/sign-in", &invitation] {
         assert!(!site.page(path).await.contains("/sign-in/oidc"), "{path}");
     }
@@ -54,7 +56,7 @@ async fn the_button_is_there_if_there_is_a_provider() {
     assert!(page.contains("Sign in with <bdi>Example &#38; Sons</bdi>"), "{page}");
     assert!(page.contains("href=\"/sign-in/oidc?next=%2Fkeys%2Fnew\""), "{page}");
     let page = site.page(&invitation).await;
-    assert!(page.contains(&format!("href=\"/sign-in/oidc?invitation={TOKEN}\"")), "{page}");
+    assert!(page.contains(&format!("href=\"/sign-in/oidc?invitation={INVITATION}\"")), "{page}");
 }
 
 #[tokio::test]
@@ -182,10 +184,11 @@ async fn the_session_is_a_new_one_and_the_one_before_ends() {
 #[tokio::test]
 async fn an_invitation_goes_along_and_its_workspace_is_shown() {
     let mut site = site().await;
-    let came = round_trip(&mut site, &format!("/sign-in/oidc?invitation={TOKEN}")).await;
+    site.fakes.change(|state| state.team.invitations.push(Invitation::default()));
+    let came = round_trip(&mut site, &format!("/sign-in/oidc?invitation={INVITATION}")).await;
     assert_eq!((came.status, came.header("location")), (StatusCode::SEE_OTHER, "/keys"));
     let workspace_id = site.fakes.change(|state| {
-        assert_eq!(state.provider.finished[0].invitation_token, TOKEN);
+        assert_eq!(state.provider.finished[0].invitation_token, INVITATION);
         state.workspace_id
     });
     let shown: WorkspaceId = site.cookie("keymeter_workspace").unwrap().parse().unwrap();
@@ -195,7 +198,7 @@ async fn an_invitation_goes_along_and_its_workspace_is_shown() {
 
     let status = refused(Code::PermissionDenied, "INVITED_IS_ANOTHER", "another");
     site.fakes.fail("FinishProviderSignIn", status);
-    let answer = round_trip(&mut site, &format!("/sign-in/oidc?invitation={TOKEN}")).await;
+    let answer = round_trip(&mut site, &format!("/sign-in/oidc?invitation={INVITATION}")).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
     assert!(answer.body.contains("You are invited") && answer.body.contains("is for another e-mail address"));
 }
