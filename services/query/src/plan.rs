@@ -11,6 +11,9 @@ use crate::condition::Detail;
 pub(crate) const QUARTER_MS: i64 = 15 * 60 * 1000;
 pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// Most parts of days that are moved: each is a condition of the question.
+const MOVED_MAX: usize = 100;
+
 /// What calls are counted from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -43,6 +46,8 @@ pub(crate) struct Segment {
 pub(crate) struct Plan {
     /// Disjoint; perhaps none.
     pub(crate) segments: Vec<Segment>,
+    /// Parts of days, counted with the bar that has the noon of their day, but lie in another one. Rows tell their calls.
+    pub(crate) moved: Vec<Span>,
     /// Calls before are only known by day, if the range has any such.
     pub(crate) calls_from_ms: Option<i64>,
     /// What the range has of them is left out.
@@ -97,7 +102,24 @@ impl Plan {
                 segments.push(Segment { source: Source::Archive, spans: vec![archived] });
             }
         }
-        Self { segments, calls_from_ms: has_expired.then_some(calls_from_ms), is_without_archive }
+        Self {
+            segments,
+            moved: Vec::new(),
+            calls_from_ms: has_expired.then_some(calls_from_ms),
+            is_without_archive,
+        }
+    }
+
+    /// Counts `range` by bars that begin at `borders`. Where days of a time zone cut the days of the source, those are
+    /// counted whole, and what lies beyond the border is moved: half a day at most, where rows would be read for all.
+    pub(crate) fn of_bars(range: &TimeRange, detail: Detail, borders: &[i64], calls_from_ms: i64) -> Self {
+        let cut = Self::new(range, detail, borders, calls_from_ms);
+        let whole = Self::new(range, detail, &[], calls_from_ms);
+        let days = whole.segments.iter().find(|segment| segment.source == Source::Days);
+        match days.and_then(|days| beyond_noon(days.spans[0], borders)) {
+            Some(moved) if cut.segments != whole.segments => Self { moved, ..whole },
+            _ => cut,
+        }
     }
 
     /// Single calls of `range`.
@@ -110,6 +132,26 @@ impl Plan {
         let rows = self.segments.iter().find(|segment| segment.source == Source::Rows);
         rows.and_then(|segment| segment.spans.first().copied()).unwrap_or(Span { from_ms: 0, to_ms: 0 })
     }
+}
+
+/// Of each day that a border cuts, the part that noon is not in. `None` if some day is cut twice, or there are too many.
+fn beyond_noon(days: Span, borders: &[i64]) -> Option<Vec<Span>> {
+    let cuts = borders.iter().filter(|border| days.contains(**border) && **border % DAY_MS != 0);
+    let mut midnights: Vec<i64> = Vec::new();
+    let mut moved = Vec::new();
+    for &cut in cuts {
+        let midnight = floor(cut, DAY_MS);
+        if midnights.last() == Some(&midnight) || moved.len() == MOVED_MAX {
+            return None;
+        }
+        midnights.push(midnight);
+        moved.push(if cut - midnight <= DAY_MS / 2 {
+            Span { from_ms: midnight, to_ms: cut }
+        } else {
+            Span { from_ms: cut, to_ms: midnight + DAY_MS }
+        });
+    }
+    Some(moved)
 }
 
 fn counted(live: Span, detail: Detail, borders: &[i64]) -> Vec<Segment> {
@@ -227,7 +269,77 @@ mod tests {
         assert!(Plan::of_calls(&old, border).live().is_empty());
     }
 
+    #[test]
+    fn days_of_a_time_zone_are_days_of_the_source_and_what_lies_beyond_noon() {
+        let asked = range(datetime!(2026-11-01 05:00 UTC), datetime!(2026-11-05 18:30 UTC));
+        let of_bars = |detail, hour: i64, count: i64| {
+            let first = datetime!(2026-11-01 00:00 UTC).unix_timestamp() * 1000 + hour * 3_600_000;
+            Plan::of_bars(
+                &asked,
+                detail,
+                &(0..count).map(|day| first + day * DAY_MS).collect::<Vec<_>>(),
+                i64::MIN,
+            )
+        };
+        let hours = |plan: &Plan| {
+            plan.moved
+                .iter()
+                .map(|s| (s.from_ms / 3_600_000 % 24, s.to_ms / 3_600_000 % 24))
+                .collect::<Vec<_>>()
+        };
+        let (east, west, noon) =
+            (of_bars(Detail::Routes, 18, 5), of_bars(Detail::Routes, 5, 5), of_bars(Detail::Routes, 12, 5));
+        assert_eq!([letters(&east), letters(&west), letters(&noon)], ["DRR", "DRR", "DRR"]);
+        assert_eq!([hours(&east), hours(&west), hours(&noon)], [[(18, 0); 3], [(0, 5); 3], [(0, 12); 3]]);
+        let aligned = of_bars(Detail::Routes, 0, 5);
+        assert_eq!((letters(&aligned).as_str(), aligned.moved.len()), ("DRR", 0));
+        let answers = of_bars(Detail::Answers, 18, 5);
+        assert_eq!((letters(&answers).as_str(), answers.moved.len()), ("Q", 0));
+        let twice = Plan::of_bars(
+            &asked,
+            Detail::Routes,
+            &east.moved.iter().flat_map(|s| [s.from_ms, s.from_ms + 1]).collect::<Vec<_>>(),
+            i64::MIN,
+        );
+        assert_eq!((letters(&twice).as_str(), twice.moved.len()), ("R", 0));
+        let years = range(datetime!(2026-01-01 00:00 UTC), datetime!(2027-01-01 00:00 UTC));
+        let starts: Vec<_> =
+            (0..365).map(|day| Span::of(&years).from_ms + day * DAY_MS - 3_600_000).collect();
+        assert_eq!(letters(&Plan::of_bars(&years, Detail::Routes, &starts, i64::MIN)), "R");
+    }
+
     proptest! {
+        #[test]
+        fn every_call_comes_to_its_bar(
+            from in 0i64..10 * DAY_MS,
+            length in 1i64..12 * DAY_MS,
+            steps in prop::collection::vec(20i64..28, 1..30),
+            offset in 0i64..24,
+            calls in prop::collection::vec(0i64..22 * DAY_MS, 1..100),
+        ) {
+            let at = |ms: i64| OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).unwrap();
+            let hour = 3_600_000;
+            let mut starts = vec![(offset - 24) * hour];
+            for step in steps {
+                starts.push(starts[starts.len() - 1] + step * hour);
+            }
+            let bar = |ms: i64| starts.partition_point(|start| *start <= ms).max(1);
+            let plan = Plan::of_bars(&range(at(from), at(from + length)), Detail::Routes, &starts, i64::MIN);
+            let mut counted = vec![0; starts.len() + 1];
+            let mut expected = counted.clone();
+            for call in calls.into_iter().filter(|call| (from..from + length).contains(call)) {
+                expected[bar(call)] += 1;
+                let segment = plan.segments.iter().find(|s| s.spans.iter().any(|span| span.contains(call))).unwrap();
+                let noon = floor(call, DAY_MS) + DAY_MS / 2;
+                counted[bar(if segment.source == Source::Days { noon } else { call })] += 1;
+                if plan.moved.iter().any(|span| span.contains(call)) {
+                    counted[bar(call)] += 1;
+                    counted[bar(noon)] -= 1;
+                }
+            }
+            prop_assert_eq!(counted, expected);
+        }
+
         #[test]
         fn segments_cover_the_range_once(
             from in -10_000_000_000i64..10_000_000_000,

@@ -16,7 +16,7 @@ pub(crate) async fn series(call: Call, request: pb::GetTimeSeriesRequest) -> Res
     let bars = Bars::new(&range, request.granularity, &request.time_zone, BARS_MAX)?;
     let horizon = call.horizon().await?;
     let calls_from_ms = horizon.calls_from_ms(workspace_id, call.now);
-    let plan = Plan::new(&range, condition.detail(), &bars.borders_ms(), calls_from_ms);
+    let plan = Plan::of_bars(&range, condition.detail(), &bars.borders_ms(), calls_from_ms);
     let statement = sql::series(workspace_id, &condition, &plan, &bars.starts_s);
     let rows = call.rows::<BarRow>(workspace_id, statement).await?;
     let counts: HashMap<i64, Counts> = rows.iter().map(|bar| (bar.start_s, bar.counts())).collect();

@@ -26,6 +26,12 @@ fn old(detail: Detail) -> Plan {
     Plan::new(&range, detail, &[], datetime!(2026-11-02 00:00 UTC).unix_timestamp() * 1000)
 }
 
+/// Days of a time zone east of Greenwich.
+fn other_days() -> Plan {
+    let border = datetime!(2026-11-02 18:30 UTC).unix_timestamp() * 1000;
+    Plan::of_bars(&range(), Detail::Routes, &[border, border + 86_400_000], i64::MIN)
+}
+
 fn is(test: Test) -> Condition {
     Condition::Is(test)
 }
@@ -99,6 +105,10 @@ fn of_events() -> Vec<(&'static str, Statement)> {
             breakdown(WORKSPACE, &any, &calls, (Dimension::Key, Some(Dimension::ClientIp)), 10),
         ),
         ("series", series(WORKSPACE, &any, &narrow, &starts_s)),
+        (
+            "series_by_other_days",
+            series(WORKSPACE, &is(Test::Routes(vec!["/".into()])), &other_days(), &starts_s),
+        ),
         ("series_of_archived_days", series(WORKSPACE, &any, &old(Detail::Routes), &starts_s)),
         ("key_usage", key_usage(WORKSPACE, &answers, &old(Detail::Answers), &starts_s, 10)),
         ("latency", latency(WORKSPACE, &any, &calls, false)),

@@ -137,6 +137,8 @@ pub(crate) fn series(
     let mut builder = Builder::new(workspace_id);
     let starts = builder.put("starts_s", Value::Ints(starts_s.to_vec()));
     let tallies = builder.tallies(condition, plan, &["start_s"], |source| bar(source, &starts));
+    let tallies =
+        if plan.moved.is_empty() { tallies } else { builder.moved(&tallies, condition, plan, &starts) };
     builder.end(
         "series",
         format!("select\n  start_s,\n  {COUNTS}\nfrom (\n{tallies}\n)\ngroup by start_s\norder by start_s"),
@@ -281,9 +283,15 @@ fn bar(source: Source, starts: &str) -> String {
     let at = time_of(source);
     let seconds = match source {
         Source::Rows | Source::Quarters => format!("toInt64(toUnixTimestamp({at}))"),
-        Source::Days | Source::Archive => format!("toInt64(toUInt16({at})) * 86400"),
+        Source::Days => noon_s(at),
+        Source::Archive => format!("toInt64(toUInt16({at})) * 86400"),
     };
     format!("toInt64(roundDown({seconds}, {starts})) as start_s, ")
+}
+
+/// Noon of a day, in seconds since 1970: days are counted with the bar that it lies in.
+fn noon_s(day: &str) -> String {
+    format!("toInt64(toUInt16({day})) * 86400 + 43200")
 }
 
 /// The archive has a column `calls` of its own.
@@ -292,6 +300,34 @@ fn aliased(events: &str) -> String {
 }
 
 impl Builder {
+    /// Tallies by bar, with the plan's moved calls taken from the bar of their day's noon and added to their own. What
+    /// comes in between two reads of one question cannot make a bar negative.
+    fn moved(&mut self, tallies: &str, condition: &Condition, plan: &Plan, starts: &str) -> String {
+        let mut conditions = self.conditions(condition);
+        conditions.push(self.within(Source::Rows, &plan.moved));
+        let events = Self::events(Source::Rows, &[], &conditions);
+        let own = bar(Source::Rows, starts);
+        let noon = noon_s("toDate(occurred_at)");
+        format!(
+            "select start_s, outcome, toUInt64(greatest(sum(signed), 0)) as calls
+from (
+select start_s, outcome, toInt64(calls) as signed
+from (
+{tallies}
+)
+union all
+select bar_s, outcome, change
+from (
+select {own}toInt64(roundDown({noon}, {starts})) as noon_s, outcome, toInt64(count()) as beyond
+{events}
+group by start_s, noon_s, outcome
+)
+array join [start_s, noon_s] as bar_s, [beyond, -beyond] as change
+)
+group by start_s, outcome"
+        )
+    }
+
     /// Numbers of calls by outcome and by what `group` selects under `names`, each column with a comma behind it.
     fn tallies(
         &mut self,

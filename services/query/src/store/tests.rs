@@ -101,11 +101,14 @@ async fn statements_use_what_was_made_for_them() {
         let quarters = sql::quarters(workspace_id, condition, Span::of(&range), Direction::Falling, 10);
         assert!(explain(&store, quarters).await.contains("(totals_by_quarter_hour)"));
         let plan = Plan::new(&range, Detail::Routes, &[], i64::MIN);
+        let borders: Vec<i64> = starts_s.iter().map(|start_s| (start_s - 19_800) * 1000).collect();
+        let other_days = Plan::of_bars(&range, Detail::Routes, &borders, i64::MIN);
         let routes = Condition::All(vec![condition.clone(), route()]);
         for statement in [
             sql::breakdown(workspace_id, condition, &plan, (Dimension::Route, Some(Dimension::Method)), 10),
             sql::summary(workspace_id, &routes, &plan),
             sql::series(workspace_id, &routes, &plan, &starts_s),
+            sql::series(workspace_id, &routes, &other_days, &starts_s),
         ] {
             let explained = explain(&store, statement.clone()).await;
             assert_eq!(explained.matches("(totals_by_day)").count(), 1, "{}\n{explained}", statement.text);
