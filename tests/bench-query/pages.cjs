@@ -1,6 +1,6 @@
 // Loads the usage page of a key in Chromium, cold and after changes of its filter, and prints what each took as JSON lines:
 // {"kind": "load" | "change", "what": …, "paint_ms": …, "done_ms": …}. Done is when the last byte of the page is read and
-// laid out, but for the panels that come after it. Settings come by environment: UI_URL, KEY, ROUTE, FROM, TO, CHROMIUM.
+// laid out, but for the panels that come after it: the next one waits for those. Settings come by environment: UI_URL, KEY, ROUTE, FROM, TO, CHROMIUM.
 const { chromium } = require('playwright-core');
 
 const { UI_URL, KEY, ROUTE, FROM, TO, CHROMIUM } = process.env;
@@ -49,6 +49,7 @@ async function main() {
           const page = await context.newPage();
           await page.goto(address(from, {}));
           await timed(page, 'load', `${period}, ${zone}`);
+          await page.waitForLoadState('networkidle');
           await context.close();
         }
         const context = await open(browser, zone);
@@ -56,7 +57,6 @@ async function main() {
         for (const change of CHANGES) {
           for (let round = 0; round < ROUNDS; round += 1) {
             await page.goto(address(from, {}));
-            // What comes after the page would be measured with the next one.
             await page.waitForLoadState('networkidle');
             await page.evaluate((next) => { globalThis.location = next; }, address(from, change));
             await page.waitForURL(address(from, change));

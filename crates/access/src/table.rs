@@ -109,6 +109,7 @@ pub const TABLE: &[Row] = &[
     row("keymeter.usage.v1.UsageService/GetSummary", EVERYONE, Services::With(S::UsageRead)),
     row("keymeter.usage.v1.UsageService/GetBreakdown", EVERYONE, Services::With(S::UsageRead)),
     row("keymeter.usage.v1.UsageService/GetTimeSeries", EVERYONE, Services::With(S::UsageRead)),
+    row("keymeter.usage.v1.UsageService/GetOverview", EVERYONE, Services::With(S::UsageRead)),
     row("keymeter.usage.v1.UsageService/GetLatency", EVERYONE, Services::With(S::UsageRead)),
     row("keymeter.usage.v1.UsageService/GetCallers", EVERYONE, Services::With(S::UsageRead)),
     row("keymeter.usage.v1.UsageService/ListKeyUsage", EVERYONE, Services::With(S::UsageRead)),

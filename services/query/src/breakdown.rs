@@ -99,7 +99,7 @@ fn shown(dimension: Dimension, name: String) -> String {
     }
 }
 
-fn limit(value: i32) -> Result<u32, Status> {
+pub(crate) fn limit(value: i32) -> Result<u32, Status> {
     row_limit("limit", value, LIMIT_DEFAULT, LIMIT_MAX)
 }
 

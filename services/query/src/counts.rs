@@ -11,6 +11,17 @@ pub(crate) struct Counts {
     pub(crate) rate_limited: u64,
 }
 
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, each| Self {
+            total: sum.total + each.total,
+            completed: sum.completed + each.completed,
+            failed: sum.failed + each.failed,
+            rate_limited: sum.rate_limited + each.rate_limited,
+        })
+    }
+}
+
 impl From<Counts> for pb::Counts {
     fn from(counts: Counts) -> Self {
         Self {

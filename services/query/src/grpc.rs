@@ -16,7 +16,7 @@ use crate::{
     call::{self, Call, Cost},
     callers,
     export::Export,
-    key_usage, latency, log, series,
+    key_usage, latency, log, overview, series,
     store::Store,
     summary,
     tail::Tail,
@@ -133,6 +133,13 @@ impl UsageService for Usage {
         request: Request<pb::GetTimeSeriesRequest>,
     ) -> Result<Response<pb::TimeSeries>, Status> {
         self.answer("GetTimeSeries", request, series::series).await
+    }
+
+    async fn get_overview(
+        &self,
+        request: Request<pb::GetOverviewRequest>,
+    ) -> Result<Response<pb::Overview>, Status> {
+        self.answer("GetOverview", request, overview::overview).await
     }
 
     async fn list_requests(

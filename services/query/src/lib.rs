@@ -17,6 +17,7 @@ mod horizon;
 mod key_usage;
 mod latency;
 mod log;
+mod overview;
 mod page_token;
 mod plan;
 mod series;

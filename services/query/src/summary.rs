@@ -28,7 +28,7 @@ pub(crate) async fn summary(call: Call, request: pb::GetSummaryRequest) -> Resul
 }
 
 /// The range of the same length right before.
-fn previous(range: &TimeRange) -> Result<TimeRange, Status> {
+pub(crate) fn previous(range: &TimeRange) -> Result<TimeRange, Status> {
     let from = range.from().checked_sub(range.duration()).filter(|from| from.year() > 0);
     from.and_then(|from| TimeRange::new(from, range.from()).ok())
         .ok_or_else(|| invalid("with_previous", "needs a range that another one can come before"))

@@ -3,7 +3,6 @@
 
 use anyhow::Context as _;
 use domain::{Id, WorkspaceId};
-use futures_util::future::try_join_all;
 use proto::{
     resource,
     usage::{self as pb, usage_service_client::UsageServiceClient},
@@ -100,12 +99,32 @@ impl Ours {
     pub(crate) async fn ask(&self, question: &Question) -> Result<u64, Status> {
         match question.kind {
             Kind::Page => {
-                let kinds = [Kind::Summary, Kind::Log].into_iter().chain(By::ALL.map(Kind::Breakdown));
-                let asked = kinds.map(|kind| self.ask_one(question, kind));
-                Ok(try_join_all(asked).await?.iter().sum())
+                let (overview, endpoints, log) = tokio::try_join!(
+                    self.overview(question),
+                    self.ask_one(question, Kind::Breakdown(By::Route)),
+                    self.ask_one(question, Kind::Log),
+                )?;
+                Ok(overview + endpoints + log)
             }
             kind => self.ask_one(question, kind).await,
         }
+    }
+
+    /// What a page has above its log: also bars, and totals of the range before.
+    async fn overview(&self, question: &Question) -> Result<u64, Status> {
+        let request = pb::GetOverviewRequest {
+            parent: resource::workspace_name(question.key.workspace_id),
+            filter: Some(filter(question)),
+            with_previous: true,
+            limit: By::Method.limit(),
+            ..Default::default()
+        };
+        let request = self.signed(question.key.workspace_id, request)?;
+        let answer = self.client.clone().get_overview(request).await?.into_inner();
+        let counts = answer.summary.unwrap_or_default().counts.unwrap_or_default();
+        let rows =
+            [answer.methods, answer.status_codes].map(|each| each.unwrap_or_default().rows.len() as u64);
+        Ok(counts.total_count + rows.iter().sum::<u64>())
     }
 
     async fn ask_one(&self, question: &Question, kind: Kind) -> Result<u64, Status> {

@@ -72,7 +72,8 @@ pub(crate) enum Kind {
     Call,
     /// All keys of the workspace.
     KeyUsage,
-    /// A key's page: a summary, three breakdowns and the first page of its log at once.
+    /// A key's page: a summary, three breakdowns and the first page of its log at once. Ours has bars and the range before
+    /// as well.
     Page,
 }
 

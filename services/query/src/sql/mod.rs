@@ -20,7 +20,9 @@ pub(crate) use calls::{
     Direction, Part, Position, Since, call, export, export_count, export_end, page, quarters, tail, tail_ends,
 };
 pub(crate) use horizon::{archive, gaps, gaps_version, probe, retentions, watermarks};
-pub(crate) use totals::{Dimension, breakdown, callers, key_usage, latency, p95_by, series, summary};
+pub(crate) use totals::{
+    Dimension, breakdown, callers, key_usage, latency, overview, p95_by, series, summary,
+};
 
 /// SQL and its parameters, by name; and a name of its own, for spans.
 #[derive(Debug, Clone, PartialEq, Eq)]

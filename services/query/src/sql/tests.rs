@@ -109,6 +109,11 @@ fn of_events() -> Vec<(&'static str, Statement)> {
             "series_by_other_days",
             series(WORKSPACE, &is(Test::Routes(vec!["/".into()])), &other_days(), &starts_s),
         ),
+        ("overview", overview(WORKSPACE, &any, &narrow, &starts_s)),
+        (
+            "overview_by_other_days",
+            overview(WORKSPACE, &is(Test::Routes(vec!["/".into()])), &other_days(), &starts_s),
+        ),
         ("series_of_archived_days", series(WORKSPACE, &any, &old(Detail::Routes), &starts_s)),
         ("key_usage", key_usage(WORKSPACE, &answers, &old(Detail::Answers), &starts_s, 10)),
         ("latency", latency(WORKSPACE, &any, &calls, false)),

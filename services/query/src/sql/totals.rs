@@ -137,11 +137,57 @@ pub(crate) fn series(
     let mut builder = Builder::new(workspace_id);
     let starts = builder.put("starts_s", Value::Ints(starts_s.to_vec()));
     let tallies = builder.tallies(condition, plan, &["start_s"], |source| bar(source, &starts));
-    let tallies =
-        if plan.moved.is_empty() { tallies } else { builder.moved(&tallies, condition, plan, &starts) };
+    let tallies = if plan.moved.is_empty() {
+        tallies
+    } else {
+        let signed = builder.moved(&tallies, condition, plan, &starts, &[]);
+        format!(
+            "select start_s, outcome, toUInt64(greatest(sum(signed), 0)) as calls
+from (
+{signed}
+)
+group by start_s, outcome"
+        )
+    };
     builder.end(
         "series",
         format!("select\n  start_s,\n  {COUNTS}\nfrom (\n{tallies}\n)\ngroup by start_s\norder by start_s"),
+    )
+}
+
+/// Counts by bar as in a series, by method, and by status code, all from one read; what has no calls is left out.
+pub(crate) fn overview(
+    workspace_id: WorkspaceId,
+    condition: &Condition,
+    plan: &Plan,
+    starts_s: &[i64],
+) -> Statement {
+    let (method, status_code) = (Dimension::Method.column(), Dimension::StatusCode.column());
+    let mut builder = Builder::new(workspace_id);
+    let starts = builder.put("starts_s", Value::Ints(starts_s.to_vec()));
+    let tallies = builder.tallies(condition, plan, &["start_s", "value", "second"], |source| {
+        format!("{}{method} as value, {status_code} as second, ", bar(source, &starts))
+    });
+    let signed = builder.moved(&tallies, condition, plan, &starts, &["value", "second"]);
+    builder.end(
+        "overview",
+        format!(
+            "select
+  part.1 as kind,
+  toInt64(part.2) as start_s,
+  part.3 as name,
+  {COUNTS}
+from (
+select part, outcome, toUInt64(greatest(sum(signed), 0)) as calls
+from (
+{signed}
+)
+array join [('bar', start_s, ''), ('method', 0, value), ('status_code', 0, second)] as part
+group by part, outcome
+having calls > 0
+)
+group by part"
+        ),
     )
 }
 
@@ -300,31 +346,39 @@ fn aliased(events: &str) -> String {
 }
 
 impl Builder {
-    /// Tallies by bar, with the plan's moved calls taken from the bar of their day's noon and added to their own. What
-    /// comes in between two reads of one question cannot make a bar negative.
-    fn moved(&mut self, tallies: &str, condition: &Condition, plan: &Plan, starts: &str) -> String {
+    /// Tallies by bar and by other `names`, and with them the plan's moved calls, taken from the bar of their day's noon and
+    /// added to their own, under no name. What comes in between two reads of one question may make the sum of a bar
+    /// negative, for that moment.
+    fn moved(
+        &mut self,
+        tallies: &str,
+        condition: &Condition,
+        plan: &Plan,
+        starts: &str,
+        names: &[&str],
+    ) -> String {
+        let named = names.iter().map(|name| format!("{name}, ")).collect::<String>();
+        let tallies =
+            format!("select start_s, {named}outcome, toInt64(calls) as signed\nfrom (\n{tallies}\n)");
+        if plan.moved.is_empty() {
+            return tallies;
+        }
         let mut conditions = self.conditions(condition);
         conditions.push(self.within(Source::Rows, &plan.moved));
         let events = Self::events(Source::Rows, &[], &conditions);
         let own = bar(Source::Rows, starts);
         let noon = noon_s("toDate(occurred_at)");
+        let nameless = "'', ".repeat(names.len());
         format!(
-            "select start_s, outcome, toUInt64(greatest(sum(signed), 0)) as calls
-from (
-select start_s, outcome, toInt64(calls) as signed
-from (
-{tallies}
-)
+            "{tallies}
 union all
-select bar_s, outcome, change
+select bar_s, {nameless}outcome, change
 from (
 select {own}toInt64(roundDown({noon}, {starts})) as noon_s, outcome, toInt64(count()) as beyond
 {events}
 group by start_s, noon_s, outcome
 )
-array join [start_s, noon_s] as bar_s, [beyond, -beyond] as change
-)
-group by start_s, outcome"
+array join [start_s, noon_s] as bar_s, [beyond, -beyond] as change"
         )
     }
 

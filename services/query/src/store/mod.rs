@@ -37,8 +37,8 @@ use span::Server;
 
 use rows::{ArchiveRow, GapsVersionRow, ProbeRow};
 pub(crate) use rows::{
-    BarRow, BreakdownRow, CallRow, CallersRow, GapRow, KeyUsageRow, LatencyRow, P95Row, PlaceRow, QuarterRow,
-    RetentionRow, SummaryRow, TailEndRow, WatermarkRow,
+    BarRow, BreakdownRow, CallRow, CallersRow, GapRow, KeyUsageRow, LatencyRow, OverviewRow, P95Row,
+    PlaceRow, QuarterRow, RetentionRow, SummaryRow, TailEndRow, WatermarkRow,
 };
 
 /// Longest wait for a turn while other queries run.

@@ -31,6 +31,21 @@ pub(crate) struct BreakdownRow {
     rate_limited: u64,
 }
 
+/// Counts of a bar, a method or a status code.
+#[derive(Debug, Row, Deserialize)]
+pub(crate) struct OverviewRow {
+    /// `bar`, `method` or `status_code`.
+    pub(crate) kind: String,
+    /// Of a bar.
+    pub(crate) start_s: i64,
+    /// Of what is no bar.
+    pub(crate) name: String,
+    total_count: u64,
+    completed_count: u64,
+    failed_count: u64,
+    rate_limited_count: u64,
+}
+
 /// Usage of one key.
 #[derive(Debug, Row, Deserialize)]
 pub(crate) struct KeyUsageRow {
@@ -223,6 +238,12 @@ impl BreakdownRow {
 }
 
 impl BarRow {
+    pub(crate) const fn counts(&self) -> Counts {
+        counts(self.total_count, self.completed_count, self.failed_count, self.rate_limited_count)
+    }
+}
+
+impl OverviewRow {
     pub(crate) const fn counts(&self) -> Counts {
         counts(self.total_count, self.completed_count, self.failed_count, self.rate_limited_count)
     }

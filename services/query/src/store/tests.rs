@@ -91,6 +91,7 @@ async fn statements_use_what_was_made_for_them() {
             sql::breakdown(workspace_id, condition, &plan, (Dimension::Key, Some(Dimension::StatusCode)), 10),
             sql::breakdown(workspace_id, condition, &plan, (Dimension::Origin, Some(Dimension::Denial)), 10),
             sql::series(workspace_id, condition, &plan, &starts_s),
+            sql::overview(workspace_id, condition, &plan, &starts_s),
             sql::key_usage(workspace_id, condition, &plan, &starts_s, 10),
         ] {
             let explained = explain(&store, statement.clone()).await;
@@ -109,6 +110,7 @@ async fn statements_use_what_was_made_for_them() {
             sql::summary(workspace_id, &routes, &plan),
             sql::series(workspace_id, &routes, &plan, &starts_s),
             sql::series(workspace_id, &routes, &other_days, &starts_s),
+            sql::overview(workspace_id, &routes, &other_days, &starts_s),
         ] {
             let explained = explain(&store, statement.clone()).await;
             assert_eq!(explained.matches("(totals_by_day)").count(), 1, "{}\n{explained}", statement.text);

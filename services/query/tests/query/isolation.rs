@@ -108,6 +108,8 @@ async fn another_workspace_is_not_found_as_one_that_never_was() {
         granularity: 0,
         ..Default::default()
     };
+    let overview =
+        pb::GetOverviewRequest { parent: parent.clone(), filter: filter.clone(), ..Default::default() };
     let list =
         pb::ListRequestsRequest { parent: parent.clone(), filter: filter.clone(), ..Default::default() };
     let latency = pb::GetLatencyRequest { parent: parent.clone(), filter: filter.clone() };
@@ -122,6 +124,7 @@ async fn another_workspace_is_not_found_as_one_that_never_was() {
         client.get_summary(keys.request(ours, summary.clone())).await.unwrap_err(),
         client.get_breakdown(keys.request(ours, breakdown)).await.unwrap_err(),
         client.get_time_series(keys.request(ours, series)).await.unwrap_err(),
+        client.get_overview(keys.request(ours, overview)).await.unwrap_err(),
         client.list_requests(keys.request(ours, list)).await.unwrap_err(),
         client.get_latency(keys.request(ours, latency)).await.unwrap_err(),
         client.get_callers(keys.request(ours, callers)).await.unwrap_err(),

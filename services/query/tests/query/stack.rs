@@ -133,6 +133,25 @@ impl Stack {
         self.client.clone().get_time_series(request).await.map(Response::into_inner)
     }
 
+    pub(crate) async fn overview(
+        &self,
+        workspace_id: WorkspaceId,
+        filter: pb::UsageFilter,
+        (granularity, time_zone): (pb::Granularity, &str),
+        limit: i32,
+    ) -> Result<pb::Overview, Status> {
+        let request = pb::GetOverviewRequest {
+            parent: resource::workspace_name(workspace_id),
+            filter: Some(filter),
+            with_previous: true,
+            granularity: granularity.into(),
+            time_zone: time_zone.to_owned(),
+            limit,
+        };
+        let request = self.keys.request(workspace_id, request);
+        self.client.clone().get_overview(request).await.map(Response::into_inner)
+    }
+
     pub(crate) async fn pairs(
         &self,
         workspace_id: WorkspaceId,

@@ -31,49 +31,38 @@ impl u::usage_service_server::UsageService for Fakes {
         &self,
         request: Request<u::GetBreakdownRequest>,
     ) -> Result<Response<u::Breakdown>, Status> {
-        let rpc = match request.get_ref().dimension() {
-            u::Dimension::Method => "GetBreakdown by method",
-            u::Dimension::StatusCode => "GetBreakdown by status",
+        let dimension = request.get_ref().dimension();
+        let rpc = match dimension {
             u::Dimension::ClientIp => "GetBreakdown by address",
             u::Dimension::Key => "GetBreakdown by key",
             u::Dimension::Secret => "GetBreakdown by secret",
             _ => "GetBreakdown by route",
         };
         self.admit(rpc, &request, &request.get_ref().parent)?;
-        let p95_us = if request.get_ref().with_p95 { 95_000 } else { 0 };
-        let (dimension, limit) = (request.get_ref().dimension(), request.get_ref().limit);
-        let calls = self.matching(request.into_inner().filter)?;
+        let u::GetBreakdownRequest { filter, limit, with_p95, .. } = request.into_inner();
         let value = |call: &u::Request| match dimension {
-            u::Dimension::Method => call.method.clone(),
-            u::Dimension::StatusCode => call.status_code.to_string(),
             u::Dimension::ClientIp => call.client_ip.clone(),
             u::Dimension::Key => call.key_id.clone(),
             u::Dimension::Secret => call.secret_id.clone(),
             _ => call.route.clone(),
         };
-        let mut values: Vec<String> = calls.iter().map(value).collect();
-        values.sort();
-        values.dedup();
-        let row = |of: String| u::BreakdownRow {
-            counts: Some(counts(calls.iter().filter(|call| value(call) == of))),
-            value: of,
-            p95_us,
-            ..Default::default()
-        };
-        let mut rows: Vec<_> = values.into_iter().map(row).collect();
-        rows.sort_by_key(|row| std::cmp::Reverse(row.counts.as_ref().unwrap().total_count));
-        let rest = rows.split_off(rows.len().min(usize::try_from(limit).unwrap()));
-        let other_calls = calls.iter().filter(|call| rest.iter().any(|row| row.value == value(call)));
-        let other = Some(counts(other_calls));
-        Ok(Response::new(u::Breakdown { rows, other, other_value_count: rest.len() as u64, freshness: None }))
+        let p95_us = if with_p95 { 95_000 } else { 0 };
+        Ok(Response::new(breakdown(&self.matching(filter)?, limit, p95_us, value)))
     }
 
     async fn get_time_series(
         &self,
-        request: Request<u::GetTimeSeriesRequest>,
+        _: Request<u::GetTimeSeriesRequest>,
     ) -> Result<Response<u::TimeSeries>, Status> {
-        self.admit("GetTimeSeries", &request, &request.get_ref().parent)?;
-        let u::GetTimeSeriesRequest { filter, time_zone, .. } = request.into_inner();
+        Err(Status::unimplemented("pages have no use for it"))
+    }
+
+    async fn get_overview(
+        &self,
+        request: Request<u::GetOverviewRequest>,
+    ) -> Result<Response<u::Overview>, Status> {
+        self.admit("GetOverview", &request, &request.get_ref().parent)?;
+        let u::GetOverviewRequest { filter, time_zone, limit, .. } = request.into_inner();
         if time_zone == "Mars/Olympus" {
             return Err(Status::invalid_argument("time_zone: is unknown"));
         }
@@ -89,7 +78,14 @@ impl u::usage_service_server::UsageService for Fakes {
         };
         let points = (0..BARS).map(point).collect();
         let granularity = u::Granularity::Day.into();
-        Ok(Response::new(u::TimeSeries { points, granularity, time_zone, freshness: None }))
+        let (freshness, previous_counts) =
+            self.change(|state| (Some(state.freshness.clone()), state.previous_counts));
+        Ok(Response::new(u::Overview {
+            summary: Some(u::Summary { counts: Some(counts(calls.iter())), freshness, previous_counts }),
+            series: Some(u::TimeSeries { points, granularity, time_zone, freshness: None }),
+            methods: Some(breakdown(&calls, limit, 0, |call| call.method.clone())),
+            status_codes: Some(breakdown(&calls, limit, 0, |call| call.status_code.to_string())),
+        }))
     }
 
     async fn list_requests(
@@ -212,4 +208,28 @@ impl u::usage_service_server::UsageService for Fakes {
         }));
         Ok(Response::new(tokio_stream::iter(pieces)))
     }
+}
+
+/// Calls by what `value` says of them.
+fn breakdown(
+    calls: &[u::Request],
+    limit: i32,
+    p95_us: u32,
+    value: impl Fn(&u::Request) -> String,
+) -> u::Breakdown {
+    let mut values: Vec<String> = calls.iter().map(&value).collect();
+    values.sort();
+    values.dedup();
+    let row = |of: String| u::BreakdownRow {
+        counts: Some(counts(calls.iter().filter(|call| value(call) == of))),
+        value: of,
+        p95_us,
+        ..Default::default()
+    };
+    let mut rows: Vec<_> = values.into_iter().map(row).collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.counts.as_ref().unwrap().total_count));
+    let rest = rows.split_off(rows.len().min(usize::try_from(limit).unwrap()));
+    let other_calls = calls.iter().filter(|call| rest.iter().any(|row| row.value == value(call)));
+    let other = Some(counts(other_calls));
+    u::Breakdown { rows, other, other_value_count: rest.len() as u64, freshness: None }
 }

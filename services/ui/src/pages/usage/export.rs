@@ -85,7 +85,7 @@ pub(crate) async fn file(
     let (_, filters) = asked(&visit, &params, &query)?;
     let now = now_to_the_millisecond();
     let filter = filters.to_proto(now);
-    let summary = get_summary(&visit, &filter, false).await;
+    let summary = get_summary(&visit, &filter).await;
     let total_count = summary.map_err(|status| visit.stop(Service::Query, &status))?;
     let total_count = total_count.counts.unwrap_or_default().total_count;
     let (format, kind, ending) = match field(&query, "format").as_ref() {

@@ -5,9 +5,8 @@ use proto::{
     keys::{GetKeyRequest, Key},
     resource::{key_name, workspace_name},
     usage::{
-        Breakdown, Dimension, GetBreakdownRequest, GetLatencyRequest, GetSummaryRequest,
-        GetTimeSeriesRequest, Latency, ListRequestsRequest, ListRequestsResponse, Summary, TimeSeries,
-        UsageFilter,
+        Breakdown, Dimension, GetBreakdownRequest, GetLatencyRequest, GetOverviewRequest, GetSummaryRequest,
+        Latency, ListRequestsRequest, ListRequestsResponse, Overview, Summary, UsageFilter,
     },
 };
 use time::OffsetDateTime;
@@ -81,34 +80,39 @@ impl Panels {
         now: OffsetDateTime,
     ) -> Self {
         let filter = filters.to_proto(now);
-        let breakdown = |dimension| get_breakdown(visit, &filter, dimension, DONUT_ROWS, false);
-        let (summary, series, methods, statuses, slow, log, scope) = tokio::join!(
-            get_summary(visit, &filter, true),
-            get_series(visit, &filter, zone),
-            breakdown(Dimension::Method),
-            breakdown(Dimension::StatusCode),
+        let (overview, slow, log, scope) = tokio::join!(
+            get_overview(visit, &filter, zone),
             Slow::load(visit, filters, has_latency, now),
             list_requests(visit, &filter, &filters.page_token, LOG_ROWS),
             get_scope(visit, filters.keys, now),
         );
-        let problem = |status: Status| visit.problem(Service::Query, &status);
-        let fresh = summary.as_ref().ok().and_then(|summary| summary.freshness.as_ref());
+        let problem = |status: &Status| visit.problem(Service::Query, status);
+        let overview = overview.as_ref();
+        let donut = |palette, of: fn(&Overview) -> &Option<Breakdown>| {
+            let rows = overview.map(|overview| of(overview).clone().unwrap_or_default());
+            rows.map(|rows| Donut::new(palette, &rows, filters)).map_err(problem)
+        };
+        let freshness = overview.ok().and_then(|overview| overview.summary.as_ref()?.freshness.as_ref());
         Self {
-            trust: fresh.map(|freshness| Trust::new(freshness, now)),
-            cards: summary
-                .map(|summary| {
-                    let counts = summary.counts.unwrap_or_default();
-                    Card::all(&counts, summary.previous_counts.as_ref(), series.as_ref().ok(), filters)
-                })
+            trust: freshness.map(|freshness| Trust::new(freshness, now)),
+            cards: overview.map(|overview| cards(overview, filters)).map_err(problem),
+            chart: overview
+                .map(|overview| Chart::new(&overview.series.clone().unwrap_or_default(), filters, now))
                 .map_err(problem),
-            chart: series.map(|series| Chart::new(&series, filters, now)).map_err(problem),
-            methods: methods.map(|rows| Donut::new(Palette::Methods, &rows, filters)).map_err(problem),
-            statuses: statuses.map(|rows| Donut::new(Palette::StatusCodes, &rows, filters)).map_err(problem),
+            methods: donut(Palette::Methods, |overview| &overview.methods),
+            statuses: donut(Palette::StatusCodes, |overview| &overview.status_codes),
             slow,
-            log: log.map(|rows| Log::new(&rows, columns, filters, &place.path(), now)).map_err(problem),
+            log: log
+                .map(|rows| Log::new(&rows, columns, filters, &place.path(), now))
+                .map_err(|status| problem(&status)),
             scope,
         }
     }
+}
+
+fn cards(overview: &Overview, filters: &Filters) -> [Card; 4] {
+    let Summary { counts, previous_counts, .. } = overview.summary.clone().unwrap_or_default();
+    Card::all(&counts.unwrap_or_default(), previous_counts.as_ref(), overview.series.as_ref(), filters)
 }
 
 impl Slow {
@@ -150,26 +154,25 @@ async fn get_scope(visit: &Visit, keys: Keys, now: OffsetDateTime) -> Scope {
     }
 }
 
-pub(crate) async fn get_summary(
-    visit: &Visit,
-    filter: &UsageFilter,
-    with_previous: bool,
-) -> Result<Summary, Status> {
+pub(crate) async fn get_summary(visit: &Visit, filter: &UsageFilter) -> Result<Summary, Status> {
     let parent = workspace_name(visit.access.workspace_id);
-    let request = visit.call(GetSummaryRequest { parent, filter: Some(filter.clone()), with_previous });
+    let request =
+        visit.call(GetSummaryRequest { parent, filter: Some(filter.clone()), ..Default::default() });
     Ok(visit.app.clients.usage.clone().get_summary(request).await?.into_inner())
 }
 
-/// Bars by the clocks of `zone`, or in UTC if query knows no such zone.
-async fn get_series(visit: &Visit, filter: &UsageFilter, zone: &str) -> Result<TimeSeries, Status> {
+/// With bars by the clocks of `zone`, or in UTC if query knows no such zone.
+async fn get_overview(visit: &Visit, filter: &UsageFilter, zone: &str) -> Result<Overview, Status> {
     let ask = async |time_zone: &str| {
-        let request = visit.call(GetTimeSeriesRequest {
+        let request = visit.call(GetOverviewRequest {
             parent: workspace_name(visit.access.workspace_id),
             filter: Some(filter.clone()),
+            with_previous: true,
             time_zone: time_zone.to_owned(),
+            limit: DONUT_ROWS,
             ..Default::default()
         });
-        visit.app.clients.usage.clone().get_time_series(request).await
+        visit.app.clients.usage.clone().get_overview(request).await
     };
     let answer = match ask(zone).await {
         Err(status) if status.code() == Code::InvalidArgument && !zone.is_empty() => ask("").await,
