@@ -11,7 +11,7 @@ use crate::{
     page_token::{self, Page, Question},
     plan::{Plan, Span},
     sql,
-    sql::{Direction, Position},
+    sql::{Direction, Fields, Position},
     store::CallRow,
     windows::Search,
 };
@@ -33,6 +33,7 @@ pub(crate) async fn list(
     let Filter { range, condition } = Filter::parse(request.filter)?;
     let order = order(request.order)?;
     let page_size = page_size(request.page_size)?;
+    let fields = fields(request.read_mask)?;
     let page = page_token::read(&request.page_token, question)?;
     if page.is_some_and(|page| !Span::of(&range).contains(page.position.occurred_at_ms)) {
         return Err(invalid("page_token", "is not a page token of this service"));
@@ -43,6 +44,7 @@ pub(crate) async fn list(
     let search = Search {
         workspace_id,
         condition: &condition,
+        fields: &fields,
         span: plan.live(),
         position: page.map(|page| page.position),
         direction: if is_backward { order.opposite() } else { order },
@@ -64,7 +66,10 @@ pub(crate) async fn list(
     Ok(pb::ListRequestsResponse {
         next_page_token: token(rows.last().filter(|_| has_next), false),
         previous_page_token: token(rows.first().filter(|_| has_previous), true),
-        requests: rows.into_iter().map(|row| to_wire(workspace_id, row)).collect::<Result<_, _>>()?,
+        requests: rows
+            .into_iter()
+            .map(|row| Ok(only(&fields, to_wire(workspace_id, row)?)))
+            .collect::<Result<_, Status>>()?,
         freshness: Some(call.freshness(&horizon, workspace_id, &range, &plan)),
     })
 }
@@ -89,6 +94,32 @@ pub(crate) async fn get(call: Call, request: pb::GetRequestRequest) -> Result<pb
         return Ok(pb::Request { freshness, ..to_wire(workspace_id, row)? });
     }
     Err(not_found())
+}
+
+fn fields(read_mask: Option<prost_types::FieldMask>) -> Result<Fields, Status> {
+    let paths = read_mask.unwrap_or_default().paths;
+    match paths.iter().find(|path| !Fields::is_known(path)) {
+        Some(unknown) => {
+            let why = format!(
+                "has {unknown:?}, which is no field of a request in the log; use names such as route"
+            );
+            Err(invalid("read_mask", why))
+        }
+        None if paths.is_empty() => Ok(Fields::All),
+        None => Ok(Fields::Only(paths)),
+    }
+}
+
+/// What was not read is left empty, also where nothing looks like something.
+fn only(fields: &Fields, request: pb::Request) -> pb::Request {
+    let text = |name, text| if fields.has(name) { text } else { String::new() };
+    pb::Request {
+        key_id: text("key_id", request.key_id),
+        secret_id: text("secret_id", request.secret_id),
+        client_ip: text("client_ip", request.client_ip),
+        ingested_at: request.ingested_at.filter(|_| fields.has("ingested_at")),
+        ..request
+    }
 }
 
 fn order(value: i32) -> Result<Direction, Status> {

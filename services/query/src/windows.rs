@@ -9,7 +9,7 @@ use crate::{
     condition::{Condition, Detail},
     error::StoreError,
     plan::{DAY_MS, QUARTER_MS, Span},
-    sql::{self, Direction, Position},
+    sql::{self, Direction, Fields, Position},
     store::{CallRow, QuarterRow},
 };
 
@@ -24,6 +24,7 @@ const CANDIDATES: [u64; 2] = [200_000, 2_000_000];
 pub(crate) struct Search<'s> {
     pub(crate) workspace_id: WorkspaceId,
     pub(crate) condition: &'s Condition,
+    pub(crate) fields: &'s Fields,
     pub(crate) span: Span,
     pub(crate) position: Option<Position>,
     pub(crate) direction: Direction,
@@ -100,8 +101,8 @@ impl Search<'_> {
         found: &mut Vec<CallRow>,
     ) -> Result<(), StoreError> {
         let limit = u32::try_from(need - found.len()).unwrap_or(u32::MAX);
-        let statement =
-            sql::page(self.workspace_id, self.condition, span, self.position, self.direction, limit);
+        let asked = (self.condition, self.fields);
+        let statement = sql::page(self.workspace_id, asked, span, self.position, self.direction, limit);
         found.extend(call.rows::<CallRow>(self.workspace_id, statement).await?);
         Ok(())
     }

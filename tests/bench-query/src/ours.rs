@@ -17,6 +17,8 @@ use crate::{
 
 /// Rows of a page of the log.
 pub(crate) const LOG_ROWS: i32 = 50;
+/// What such a page shows unless somebody chooses other columns, beside id, time and outcome.
+const PAGE_FIELDS: [&str; 3] = ["method", "route", "status_code"];
 /// Who is asked about, by rank.
 const RANKS: [(&str, u16); 3] = [("hottest", 0), ("medium", 100), ("cold", 5_000)];
 
@@ -158,7 +160,10 @@ impl Ours {
             }
             Kind::Log | Kind::Page => {
                 let page_size = LOG_ROWS;
-                let request = pb::ListRequestsRequest { parent, filter, page_size, ..Default::default() };
+                let paths = PAGE_FIELDS.map(str::to_owned).into();
+                let read_mask = Some(prost_types::FieldMask { paths });
+                let request =
+                    pb::ListRequestsRequest { parent, filter, page_size, read_mask, ..Default::default() };
                 rows(client.list_requests(self.signed(workspace_id, request)?).await?, |answer| {
                     answer.requests
                 })

@@ -6,12 +6,75 @@ use uuid::Uuid;
 use super::{Builder, Source, Statement, Value};
 use crate::{condition::Condition, plan::Span};
 
-/// Every column of the log. Names with an ending keep conditions from meaning the converted value.
-const CALL: &str = "\
-    key_id, secret_id, request_id, client_request_id, occurred_at, ingested_at, clock_skewed, interrupted,\n  \
-    method, route, path, resource_id, status_code, toString(outcome) as outcome_name,\n  \
-    toString(origin) as origin_name, denial, limit_name, latency_us, request_bytes, response_bytes, client_ip,\n  \
-    user_agent, region, trace_id, edge_id, limit_window_s, limit_remaining, shard";
+/// The columns of the log: the field of a call that each becomes, how it is read, its name, and of which type nothing is where
+/// it is not read. Names with an ending keep conditions from meaning the converted value. Nothing has the name of the column
+/// that it stands for: by a setting of the page, conditions mean the column.
+const CALL: [(&str, &str, &str, &str); 28] = [
+    ("key_id", "key_id", "key_id", "UUID"),
+    ("secret_id", "secret_id", "secret_id", "UUID"),
+    ("name", "request_id", "request_id", ALWAYS),
+    ("client_request_id", "client_request_id", "client_request_id", "String"),
+    ("occurred_at", "occurred_at", "occurred_at", ALWAYS),
+    ("ingested_at", "ingested_at", "ingested_at", "DateTime64(3)"),
+    ("clock_skewed", "clock_skewed", "clock_skewed", "Bool"),
+    ("interrupted", "interrupted", "interrupted", "Bool"),
+    ("method", "method", "method", "String"),
+    ("route", "route", "route", "String"),
+    ("path", "path", "path", "String"),
+    ("resource_id", "resource_id", "resource_id", "String"),
+    ("status_code", "status_code", "status_code", "UInt16"),
+    ("outcome", "toString(outcome)", "outcome_name", ALWAYS),
+    ("origin", "toString(origin)", "origin_name", "String"),
+    ("denial", "denial", "denial", "String"),
+    ("limit_name", "limit_name", "limit_name", "String"),
+    ("latency_us", "latency_us", "latency_us", "UInt32"),
+    ("request_bytes", "request_bytes", "request_bytes", "UInt64"),
+    ("response_bytes", "response_bytes", "response_bytes", "UInt64"),
+    ("client_ip", "client_ip", "client_ip", "IPv6"),
+    ("user_agent", "user_agent", "user_agent", "String"),
+    ("region", "region", "region", "String"),
+    ("trace_id", "trace_id", "trace_id", "FixedString(16)"),
+    ("edge_id", "edge_id", "edge_id", "String"),
+    ("limit_window_s", "limit_window_s", "limit_window_s", "UInt32"),
+    ("limit_remaining", "limit_remaining", "limit_remaining", "UInt64"),
+    ("", "shard", "shard", "UInt16"),
+];
+const ALWAYS: &str = "";
+
+/// Which fields of calls are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fields {
+    All,
+    /// Those that are always, and these.
+    Only(Vec<String>),
+}
+
+impl Fields {
+    /// Whether there is such a field.
+    pub(crate) fn is_known(name: &str) -> bool {
+        !name.is_empty() && CALL.iter().any(|(field, ..)| *field == name)
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.iter().any(|known| known == name),
+        }
+    }
+
+    fn columns(&self) -> String {
+        let column = |(field, read, name, nothing): &(&str, &str, &str, &str)| {
+            if *nothing != ALWAYS && !self.has(field) {
+                format!("defaultValueOfTypeName('{nothing}') as {name}")
+            } else if read == name {
+                (*name).to_owned()
+            } else {
+                format!("{read} as {name}")
+            }
+        };
+        CALL.iter().map(column).collect::<Vec<_>>().join(", ")
+    }
+}
 
 /// The columns of a file, as people read them. Some have the name of what they are made of: elsewhere in the statement
 /// that means the table's column, by a setting.
@@ -104,7 +167,7 @@ pub(crate) fn quarters(
 /// sorted: in order they would be read part by part.
 pub(crate) fn page(
     workspace_id: WorkspaceId,
-    condition: &Condition,
+    (condition, fields): (&Condition, &Fields),
     span: Span,
     position: Option<Position>,
     direction: Direction,
@@ -131,8 +194,9 @@ pub(crate) fn page(
     builder.end(
         "page",
         format!(
-            "select\n  {CALL}\n{events}\norder by occurred_at {order}, request_id {order}\nlimit {limit}\n\
-         settings optimize_read_in_order = {in_order}"
+            "select\n  {}\n{events}\norder by occurred_at {order}, request_id {order}\nlimit {limit}\n\
+         settings optimize_read_in_order = {in_order}, prefer_column_name_to_alias = 1",
+            fields.columns()
         ),
     )
 }
@@ -143,7 +207,7 @@ pub(crate) fn call(workspace_id: WorkspaceId, request_id: RequestId, span: Span)
     let request_id = builder.put("request_id", Value::Uuid(request_id.as_uuid()));
     let conditions = [format!("request_id = {request_id}"), builder.within(Source::Rows, &[span])];
     let events = Builder::events(Source::Rows, &[], &conditions);
-    builder.end("call", format!("select\n  {CALL}\n{events}\nlimit 1"))
+    builder.end("call", format!("select\n  {}\n{events}\nlimit 1", Fields::All.columns()))
 }
 
 /// At most `limit` calls that were written since, in the order in which they were.
@@ -159,7 +223,10 @@ pub(crate) fn tail(
     let limit = builder.put("limit", Value::Int(limit.into()));
     builder.end(
         "tail",
-        format!("select\n  {CALL}\n{events}\norder by ingested_at, shard, request_id\nlimit {limit}"),
+        format!(
+            "select\n  {}\n{events}\norder by ingested_at, shard, request_id\nlimit {limit}",
+            Fields::All.columns()
+        ),
     )
 }
 

@@ -17,7 +17,8 @@ mod horizon;
 mod totals;
 
 pub(crate) use calls::{
-    Direction, Part, Position, Since, call, export, export_count, export_end, page, quarters, tail, tail_ends,
+    Direction, Fields, Part, Position, Since, call, export, export_count, export_end, page, quarters, tail,
+    tail_ends,
 };
 pub(crate) use horizon::{archive, gaps, gaps_version, probe, retentions, watermarks};
 pub(crate) use totals::{

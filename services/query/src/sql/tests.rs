@@ -92,6 +92,7 @@ fn of_events() -> Vec<(&'static str, Statement)> {
     let since = Since { start_ms: 1, shards: vec![(2, 3)] };
     let part = Part { condition: &every, span, after: Some((KEY.as_uuid(), position())), written_ms: 9 };
     let (falling, rising) = (Direction::Falling, Direction::Rising);
+    let some = Fields::Only(vec!["route".into(), "origin".into()]);
     let (narrow, calls) = (plan(Detail::Answers), plan(Detail::Calls));
     vec![
         ("summary", summary(WORKSPACE, &any, &narrow)),
@@ -121,9 +122,10 @@ fn of_events() -> Vec<(&'static str, Statement)> {
         ("p95_by", p95_by(WORKSPACE, &answers, &calls, Dimension::Route, vec!["/v1/it's".into()])),
         ("callers", callers(WORKSPACE, &every, &calls)),
         ("quarters", quarters(WORKSPACE, &every, span, falling, 10)),
-        ("page", page(WORKSPACE, &any, span, None, falling, 51)),
-        ("page_after", page(WORKSPACE, &every, span, Some(position()), falling, 51)),
-        ("page_rising", page(WORKSPACE, &any, span, Some(position()), rising, 51)),
+        ("page", page(WORKSPACE, (&any, &Fields::All), span, None, falling, 51)),
+        ("page_after", page(WORKSPACE, (&every, &Fields::All), span, Some(position()), falling, 51)),
+        ("page_of_some_fields", page(WORKSPACE, (&any, &some), span, None, falling, 51)),
+        ("page_rising", page(WORKSPACE, (&any, &Fields::All), span, Some(position()), rising, 51)),
         ("call", call(WORKSPACE, position().request_id, span)),
         ("tail", tail(WORKSPACE, &every, span, &since, 10)),
         ("tail_ends", tail_ends(WORKSPACE, &any, span, &Since::default())),

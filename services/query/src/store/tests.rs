@@ -118,7 +118,9 @@ async fn statements_use_what_was_made_for_them() {
     }
 
     let span = Span::of(&range);
-    let page = |condition: &Condition| sql::page(workspace_id, condition, span, None, Direction::Falling, 51);
+    let page = |condition: &Condition| {
+        sql::page(workspace_id, (condition, &sql::Fields::All), span, None, Direction::Falling, 51)
+    };
     let of_one_key = explain(&store, page(&answers)).await;
     let first = of_one_key.split_once("Prewhere filter column:").unwrap().1.lines().next().unwrap();
     assert!(first.contains("denial") && !first.contains("key_id"), "keys come last: {of_one_key}");

@@ -71,6 +71,7 @@ async fn the_log_is_read_both_ways() {
             page_size: 7,
             page_token: token.to_owned(),
             order: order.into(),
+            ..Default::default()
         };
         let request = stack.keys.request(workspace_id, request);
         stack.client.clone().list_requests(request).await.unwrap().into_inner()
@@ -273,4 +274,65 @@ async fn every_answer_says_how_complete_it_is() {
     let edge = &known.unaccounted_edges[..];
     assert_eq!((edge.len(), edge[0].edge_id.as_str()), (1, "edge_a"));
     assert_eq!(edge[0].since, Some(prost_types::Timestamp { seconds: 1_795_165_200, nanos: 500_000_000 }));
+}
+
+/// One call of which no field is empty.
+async fn insert_full(stack: &Stack, workspace_id: WorkspaceId, at: i64) {
+    let columns = "workspace_id, key_id, secret_id, request_id, client_request_id, occurred_at, ingested_at, \
+                   clock_skewed, interrupted, method, route, path, resource_id, status_code, outcome, origin, denial, \
+                   limit_name, latency_us, request_bytes, response_bytes, client_ip, user_agent, region, trace_id, \
+                   edge_id, limit_window_s, limit_remaining, shard";
+    let values = "generateUUIDv4(), generateUUIDv4(), generateUUIDv7(), 'mine', fromUnixTimestamp64Milli({at}), \
+                  fromUnixTimestamp64Milli({at} + 500), true, true, 'GET', '/v1/orders/{id}', '/v1/orders/7', '7', 429, \
+                  'rate_limited', 'edge', 'rate_limited', 'burst', 1200, 10, 20, toIPv6('192.0.2.7'), 'curl/8', 'eu', \
+                  '0123456789abcdef', 'edge_a', 60, 5, 1";
+    let values = values.replace("{at}", &at.to_string());
+    let workspace_id = workspace_id.as_uuid();
+    let insert = format!("insert into keymeter.request_events ({columns}) select '{workspace_id}', {values}");
+    stack.clickhouse.query(&insert).await;
+}
+
+#[tokio::test]
+async fn a_page_has_the_fields_that_were_asked_for() {
+    let stack = Stack::start().await;
+    let (workspace_id, at) = (WorkspaceId::generate(), some_days_ago());
+    insert_full(&stack, workspace_id, at).await;
+    let page = async |paths: &[&str]| {
+        let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+        let request = pb::ListRequestsRequest {
+            parent: resource::workspace_name(workspace_id),
+            // What is not read is compared all the same.
+            filter: Some(pb::UsageFilter {
+                resource_ids: vec!["7".into()],
+                denials: vec!["rate_limited".into()],
+                ..filter(at, at + 1)
+            }),
+            read_mask: Some(prost_types::FieldMask { paths }),
+            ..Default::default()
+        };
+        let request = stack.keys.request(workspace_id, request);
+        stack.client.clone().list_requests(request).await.map(|page| page.into_inner().requests)
+    };
+    let full = page(&[]).await.unwrap().pop().unwrap();
+    macro_rules! each_alone {
+        ($($field:ident)*) => {
+            $(
+                let bare = pb::Request {
+                    name: full.name.clone(),
+                    occurred_at: full.occurred_at,
+                    outcome: full.outcome,
+                    ..Default::default()
+                };
+                assert_ne!(full.$field, pb::Request::default().$field, stringify!($field));
+                let expected = pb::Request { $field: full.$field.clone(), ..bare };
+                assert_eq!(page(&[stringify!($field)]).await.unwrap(), [expected]);
+            )*
+        };
+    }
+    each_alone!(name key_id secret_id client_request_id occurred_at ingested_at clock_skewed interrupted method route
+        path resource_id status_code outcome origin denial limit_name latency_us request_bytes response_bytes client_ip
+        user_agent region trace_id edge_id limit_window_s limit_remaining);
+    for unknown in ["shard", "freshness", "outcome_name", "", "path, route"] {
+        assert!(page(&[unknown]).await.unwrap_err().message().starts_with("read_mask: "), "{unknown}");
+    }
 }

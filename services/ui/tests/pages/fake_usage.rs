@@ -99,7 +99,8 @@ impl u::usage_service_server::UsageService for Fakes {
             (request.page_token.parse().unwrap_or(0), usize::try_from(request.page_size).unwrap());
         let next_page_token =
             if from + size < calls.len() { (from + size).to_string() } else { String::new() };
-        let requests = calls.into_iter().skip(from).take(size).collect();
+        let mask = request.read_mask.unwrap_or_default();
+        let requests = calls.into_iter().skip(from).take(size).map(|call| masked(&call, &mask)).collect();
         Ok(Response::new(u::ListRequestsResponse {
             requests,
             next_page_token,
@@ -232,4 +233,28 @@ fn breakdown(
     let other_calls = calls.iter().filter(|call| rest.iter().any(|row| row.value == value(call)));
     let other = Some(counts(other_calls));
     u::Breakdown { rows, other, other_value_count: rest.len() as u64, freshness: None }
+}
+
+/// The fields of a call that were asked for.
+fn masked(call: &u::Request, mask: &prost_types::FieldMask) -> u::Request {
+    let mut kept = u::Request {
+        name: call.name.clone(),
+        occurred_at: call.occurred_at,
+        outcome: call.outcome,
+        ..Default::default()
+    };
+    macro_rules! keep {
+        ($($field:ident)*) => {
+            for path in &mask.paths {
+                match path.as_str() {
+                    $(stringify!($field) => kept.$field = call.$field.clone(),)*
+                    unknown => panic!("{unknown} is no field"),
+                }
+            }
+        };
+    }
+    keep!(name key_id secret_id client_request_id method route path resource_id status_code origin denial limit_name
+        latency_us request_bytes response_bytes client_ip user_agent region trace_id edge_id limit_window_s
+        limit_remaining);
+    kept
 }

@@ -10,6 +10,8 @@ use crate::{
 pub(crate) const COLUMNS: &str = "request_id, key_id, secret_id, method, route, path, resource_id, status_code, \
      outcome, origin, denial, limit_name, latency_us, request_bytes, response_bytes, client_ip, user_agent, region, \
      edge_id";
+/// Those that a page of the log shows unless somebody chooses others.
+const PAGE_COLUMNS: &str = "request_id, method, route, status_code, outcome";
 const COUNTS: &str = "count(*), count(*) filter (where outcome = 'completed'), \
      count(*) filter (where outcome = 'failed'), count(*) filter (where outcome = 'rate_limited')";
 
@@ -53,7 +55,7 @@ fn statement<D: Dialect>(question: &Question, kind: Kind) -> String {
         }
         Kind::Latency => format!("select count(*), {} from {table} where {meant}", D::PERCENTILES),
         Kind::Log | Kind::Page => format!(
-            "select {COLUMNS}, {time} from {table} where {meant} order by {time} desc, request_id desc limit {LOG_ROWS}"
+            "select {PAGE_COLUMNS}, {time} from {table} where {meant} order by {time} desc, request_id desc limit {LOG_ROWS}"
         ),
         Kind::Call => format!("select {COLUMNS}, {time} from {table} where {meant}"),
         Kind::KeyUsage => {

@@ -19,7 +19,7 @@ use super::{
     endpoints::Endpoints,
     form::Seen,
     latency::Latencies,
-    log::Log,
+    log::{Log, read_mask},
     place::Place,
     trust::{Scope, StillCalled, Trust},
 };
@@ -83,7 +83,7 @@ impl Panels {
         let (overview, slow, log, scope) = tokio::join!(
             get_overview(visit, &filter, zone),
             Slow::load(visit, filters, has_latency, now),
-            list_requests(visit, &filter, &filters.page_token, LOG_ROWS),
+            list_requests(visit, &filter, columns, &filters.page_token, LOG_ROWS),
             get_scope(visit, filters.keys, now),
         );
         let problem = |status: &Status| visit.problem(Service::Query, status);
@@ -228,6 +228,7 @@ pub(crate) async fn get_still_called(
 pub(crate) async fn list_requests(
     visit: &Visit,
     filter: &UsageFilter,
+    columns: &[Column],
     page_token: &str,
     page_size: i32,
 ) -> Result<ListRequestsResponse, Status> {
@@ -236,6 +237,7 @@ pub(crate) async fn list_requests(
         filter: Some(filter.clone()),
         page_size,
         page_token: page_token.to_owned(),
+        read_mask: Some(read_mask(columns)),
         ..Default::default()
     });
     Ok(visit.app.clients.usage.clone().list_requests(request).await?.into_inner())

@@ -1,5 +1,6 @@
 //! A page of the request log: from messages to cells. Pure.
 
+use prost_types::FieldMask;
 use proto::usage::{ListRequestsResponse, Outcome, Request};
 use time::OffsetDateTime;
 
@@ -92,6 +93,40 @@ impl LogRow {
 /// `req_…`
 fn id(request: &Request) -> &str {
     request.name.rsplit('/').next().unwrap_or_default()
+}
+
+/// The fields of calls that are shown in the columns, for a page to read no others.
+pub(crate) fn read_mask(columns: &[Column]) -> FieldMask {
+    let paths = columns.iter().flat_map(|column| fields(*column)).map(|&field| field.to_owned());
+    // A mask without any would read all.
+    FieldMask { paths: paths.chain(["name".to_owned()]).collect() }
+}
+
+/// What `cell` looks at, beside name, time and outcome.
+const fn fields(column: Column) -> &'static [&'static str] {
+    match column {
+        Column::RequestId | Column::Timestamp | Column::Status => &[],
+        Column::Method => &["method"],
+        Column::Endpoint => &["route"],
+        Column::Response => &["status_code"],
+        Column::Latency => &["latency_us"],
+        Column::ResourceId => &["resource_id"],
+        Column::Path => &["path"],
+        Column::KeyId => &["key_id"],
+        Column::Origin => &["origin"],
+        Column::Denial => &["denial"],
+        Column::Limit => &["limit_name", "limit_window_s"],
+        Column::LimitRemaining => &["limit_remaining", "limit_window_s"],
+        Column::SecretId => &["secret_id"],
+        Column::Region => &["region"],
+        Column::ClientRequestId => &["client_request_id"],
+        Column::TraceId => &["trace_id"],
+        Column::EdgeId => &["edge_id"],
+        Column::ClientIp => &["client_ip"],
+        Column::UserAgent => &["user_agent"],
+        Column::RequestBytes => &["request_bytes"],
+        Column::ResponseBytes => &["response_bytes"],
+    }
 }
 
 /// What a column shows of a call.

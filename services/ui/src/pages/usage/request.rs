@@ -103,7 +103,7 @@ async fn neighbours(visit: &Visit, request: &Request) -> Result<Vec<Request>, St
         resource_ids: vec![request.resource_id.clone()],
         ..UsageFilter::default()
     };
-    Ok(list_requests(visit, &filter, "", NEIGHBOUR_ROWS).await?.requests)
+    Ok(list_requests(visit, &filter, &NEIGHBOUR_COLUMNS, "", NEIGHBOUR_ROWS).await?.requests)
 }
 
 /// The same call as a line for a shell; bodies and query strings are not kept.
