@@ -134,14 +134,15 @@ impl Plan {
     }
 }
 
-/// Of each day that a border cuts, the part that noon is not in. `None` if some day is cut twice, or there are too many.
+/// Of each day that a border cuts, the part that noon is not in. `None` if some day is cut twice or inside a quarter of an
+/// hour, or there are too many.
 fn beyond_noon(days: Span, borders: &[i64]) -> Option<Vec<Span>> {
     let cuts = borders.iter().filter(|border| days.contains(**border) && **border % DAY_MS != 0);
     let mut midnights: Vec<i64> = Vec::new();
     let mut moved = Vec::new();
     for &cut in cuts {
         let midnight = floor(cut, DAY_MS);
-        if midnights.last() == Some(&midnight) || moved.len() == MOVED_MAX {
+        if midnights.last() == Some(&midnight) || cut % QUARTER_MS != 0 || moved.len() == MOVED_MAX {
             return None;
         }
         midnights.push(midnight);
@@ -295,13 +296,12 @@ mod tests {
         assert_eq!((letters(&aligned).as_str(), aligned.moved.len()), ("DRR", 0));
         let answers = of_bars(Detail::Answers, 18, 5);
         assert_eq!((letters(&answers).as_str(), answers.moved.len()), ("Q", 0));
-        let twice = Plan::of_bars(
-            &asked,
-            Detail::Routes,
-            &east.moved.iter().flat_map(|s| [s.from_ms, s.from_ms + 1]).collect::<Vec<_>>(),
-            i64::MIN,
-        );
-        assert_eq!((letters(&twice).as_str(), twice.moved.len()), ("R", 0));
+        let cut = |more: &[i64]| {
+            let borders =
+                east.moved.iter().flat_map(|s| more.iter().map(|more| s.from_ms + more)).collect::<Vec<_>>();
+            letters(&Plan::of_bars(&asked, Detail::Routes, &borders, i64::MIN))
+        };
+        assert_eq!([cut(&[0]), cut(&[0, QUARTER_MS]), cut(&[1_000])], ["DRR", "R", "R"]);
         let years = range(datetime!(2026-01-01 00:00 UTC), datetime!(2027-01-01 00:00 UTC));
         let starts: Vec<_> =
             (0..365).map(|day| Span::of(&years).from_ms + day * DAY_MS - 3_600_000).collect();
