@@ -2,7 +2,12 @@
 //! they say over gRPC (`acks.rs`).
 //! Takes their word for it.
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use async_nats::jetstream::{self, kv::Operation};
@@ -22,6 +27,13 @@ const FEED_LOST_AFTER: Duration = Duration::from_secs(30);
 /// So much later than its last heartbeat an edge may still have heard of the feed: the next one is due a second later, and a
 /// server of NATS that was cut off from the others is believed for two more (`nats_cluster::is_led`).
 const HEARD_AFTER: Duration = Duration::from_secs(3);
+
+/// An edge without a sign of life for so long is silent.
+pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(5);
+/// Between two looks at whether this process runs at all.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Without a look for so long it was held: by a signal, a paused machine, too much load.
+const HELD_AFTER: Duration = Duration::from_secs(2);
 
 /// Most edges that are known; more are not heard.
 const EDGES_MAX: usize = 10_000;
@@ -57,11 +69,12 @@ impl Edge {
 #[derive(Clone)]
 pub struct Edges {
     known: Arc<watch::Sender<BTreeMap<String, Edge>>>,
+    looked: Arc<Mutex<Option<(Instant, OffsetDateTime)>>>,
 }
 
 impl Default for Edges {
     fn default() -> Self {
-        Self { known: Arc::new(watch::Sender::new(BTreeMap::new())) }
+        Self { known: Arc::new(watch::Sender::new(BTreeMap::new())), looked: Arc::default() }
     }
 }
 
@@ -74,6 +87,40 @@ impl Edges {
 
     /// Keeps the list, for ever.
     pub async fn follow(&self, context: &jetstream::Context) -> Infallible {
+        tokio::select! {
+            never = self.read(context) => never,
+            never = self.keep_looking() => never,
+        }
+    }
+
+    async fn keep_looking(&self) -> Infallible {
+        loop {
+            self.look();
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Notices that this process was held. To be called before edges are judged by their silence, too: after a hold it is open
+    /// what runs first.
+    pub(crate) fn look(&self) {
+        let now = (Instant::now(), OffsetDateTime::now_utc());
+        let before = self.looked.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        if let Some((at, from)) = before.filter(|(at, _)| now.0.duration_since(*at) > HELD_AFTER) {
+            tracing::info!(held_ms = now.0.duration_since(at).as_millis(), "was held: edges are heard anew");
+            self.held(from, now.1);
+        }
+    }
+
+    /// What edges said while nobody read it is still to be read: those that were not silent before count from `to`.
+    fn held(&self, from: OffsetDateTime, to: OffsetDateTime) {
+        self.known.send_modify(|known| {
+            for edge in known.values_mut().filter(|edge| from <= edge.seen + SILENT_AFTER) {
+                edge.seen = edge.seen.max(to);
+            }
+        });
+    }
+
+    async fn read(&self, context: &jetstream::Context) -> Infallible {
         loop {
             let failed = tokio::select! {
                 Err(error) = self.follow_acks(context) => error,
@@ -172,6 +219,23 @@ mod tests {
         assert_eq!(version(), 15);
         edges.beat("edge_a".into(), &beat(2, 14), now);
         assert_eq!(version(), 15, "within one start it only goes up");
+    }
+
+    #[test]
+    fn a_hold_is_no_silence_of_edges() {
+        let (edges, now) = (Edges::default(), OffsetDateTime::UNIX_EPOCH);
+        let second = |seconds| now + time::Duration::seconds(seconds);
+        edges.beat("edge_a".into(), &EdgeHeartbeat::default(), second(5));
+        edges.beat("edge_b".into(), &EdgeHeartbeat::default(), second(4));
+        edges.held(second(10), second(60));
+        let seen = |edge| edges.subscribe().borrow()[edge].seen;
+        assert_eq!(
+            (seen("edge_a"), seen("edge_b")),
+            (second(60), second(4)),
+            "who was silent before stays so"
+        );
+        edges.held(second(60), second(50));
+        assert_eq!(seen("edge_a"), second(60), "a clock that went back takes nothing away");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     caller::Caller,
-    edges::{Edge, Edges},
+    edges::{Edge, Edges, SILENT_AFTER},
     error::Error,
     fields::to_micros,
     store::{Store, audit::Change},
@@ -22,8 +22,6 @@ use crate::{
 
 /// Longest wait that a caller may ask for.
 const WITHIN_MAX: Duration = Duration::from_secs(10);
-/// An edge without a sign of life for so long is not waited for.
-const SILENT_AFTER: Duration = Duration::from_secs(5);
 /// Between two looks where nothing wakes a waiting call.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Before the notices of numbers are listened to again after a failure.
@@ -139,6 +137,7 @@ impl Receipts {
         let mut elapsed = Duration::ZERO;
         let mut refusing = None;
         loop {
+            self.edges.look();
             let judged = judge(&edges.borrow_and_update(), place, placed, OffsetDateTime::now_utc());
             if refusing < Some(judged.refusing) {
                 refusing = Some(judged.refusing);
