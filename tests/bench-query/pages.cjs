@@ -1,6 +1,7 @@
 // Loads the usage page of a key in Chromium, cold and after changes of its filter, and prints what each took as JSON lines:
 // {"kind": "load" | "change", "what": …, "paint_ms": …, "done_ms": …}. Done is when the last byte of the page is read and
-// laid out, but for the panels that come after it: the next one waits for those. Settings come by environment: UI_URL, KEY, ROUTE, FROM, TO, CHROMIUM.
+// laid out, but for the panels that come after it: the next one waits for those. Settings come by environment: UI_URL, KEY,
+// ROUTE, FROM, TO, CHROMIUM.
 const { chromium } = require('playwright-core');
 
 const { UI_URL, KEY, ROUTE, FROM, TO, CHROMIUM } = process.env;

@@ -2,21 +2,12 @@
 
 use std::{cmp::Reverse, collections::HashMap};
 
-use domain::TimeRange;
 use proto::usage as pb;
 use tonic::Status;
 
 use crate::{
-    bars::Bars,
-    breakdown,
-    call::Call,
-    counts::Counts,
-    error::StoreError,
-    filter::Filter,
-    plan::Plan,
-    series, sql,
-    store::{OverviewRow, SummaryRow},
-    summary,
+    bars::Bars, breakdown, call::Call, counts::Counts, filter::Filter, plan::Plan, series, sql,
+    store::OverviewRow, summary,
 };
 
 /// Answers `GetOverview`.
@@ -29,20 +20,16 @@ pub(crate) async fn overview(call: Call, request: pb::GetOverviewRequest) -> Res
     let horizon = call.horizon().await?;
     let calls_from_ms = horizon.calls_from_ms(workspace_id, call.now);
     let plan = Plan::of_bars(&range, condition.detail(), &bars.borders_ms(), calls_from_ms);
-    let previous = async |before: TimeRange| -> Result<pb::Counts, StoreError> {
-        let plan = Plan::new(&before, condition.detail(), &[], calls_from_ms);
-        let rows =
-            call.rows::<SummaryRow>(workspace_id, sql::summary(workspace_id, &condition, &plan)).await?;
-        Ok(rows.first().map_or_else(Counts::default, SummaryRow::counts).into())
+    let previous = async || match before {
+        Some(before) => {
+            let plan = Plan::new(&before, condition.detail(), &[], calls_from_ms);
+            summary::count(&call, workspace_id, &condition, &plan).await.map(|counts| Some(counts.into()))
+        }
+        None => Ok(None),
     };
     let statement = sql::overview(workspace_id, &condition, &plan, &bars.starts_s);
     let (rows, previous_counts) =
-        tokio::try_join!(call.rows::<OverviewRow>(workspace_id, statement), async {
-            Ok(match before {
-                Some(before) => Some(previous(before).await?),
-                None => None,
-            })
-        })?;
+        tokio::try_join!(call.rows::<OverviewRow>(workspace_id, statement), previous())?;
     let freshness = call.freshness(&horizon, workspace_id, &range, &plan);
     let (of_bars, methods, status_codes) = parts(rows);
     let counts = of_bars.values().copied().sum::<Counts>();

@@ -1,10 +1,13 @@
 //! Totals by outcome.
 
-use domain::TimeRange;
+use domain::{TimeRange, WorkspaceId};
 use proto::{status::invalid, usage as pb};
 use tonic::Status;
 
-use crate::{call::Call, counts::Counts, filter::Filter, plan::Plan, sql, store::SummaryRow};
+use crate::{
+    call::Call, condition::Condition, counts::Counts, error::StoreError, filter::Filter, plan::Plan, sql,
+    store::SummaryRow,
+};
 
 /// Answers `GetSummary`.
 pub(crate) async fn summary(call: Call, request: pb::GetSummaryRequest) -> Result<pb::Summary, Status> {
@@ -13,18 +16,28 @@ pub(crate) async fn summary(call: Call, request: pb::GetSummaryRequest) -> Resul
     let before = if request.with_previous { Some(previous(&range)?) } else { None };
     let horizon = call.horizon().await?;
     let calls_from_ms = horizon.calls_from_ms(workspace_id, call.now);
-    let count = async |range: &TimeRange| {
-        let plan = Plan::new(range, condition.detail(), &[], calls_from_ms);
-        let rows = call.rows::<SummaryRow>(workspace_id, sql::summary(workspace_id, &condition, &plan)).await;
-        rows.map(|rows| (rows.first().map_or_else(Counts::default, SummaryRow::counts), plan))
-    };
-    let (counts, plan) = count(&range).await?;
+    let plan = Plan::new(&range, condition.detail(), &[], calls_from_ms);
+    let counts = count(&call, workspace_id, &condition, &plan).await?;
     let previous_counts = match before {
-        Some(before) => Some(count(&before).await?.0.into()),
+        Some(before) => {
+            let plan = Plan::new(&before, condition.detail(), &[], calls_from_ms);
+            Some(count(&call, workspace_id, &condition, &plan).await?.into())
+        }
         None => None,
     };
     let freshness = Some(call.freshness(&horizon, workspace_id, &range, &plan));
     Ok(pb::Summary { counts: Some(counts.into()), freshness, previous_counts })
+}
+
+/// Counts of all calls of a plan.
+pub(crate) async fn count(
+    call: &Call,
+    workspace_id: WorkspaceId,
+    condition: &Condition,
+    plan: &Plan,
+) -> Result<Counts, StoreError> {
+    let rows = call.rows::<SummaryRow>(workspace_id, sql::summary(workspace_id, condition, plan)).await?;
+    Ok(rows.first().map_or_else(Counts::default, SummaryRow::counts))
 }
 
 /// The range of the same length right before.

@@ -161,12 +161,12 @@ impl ClickHouse {
 
     /// Freezes it: connections stay open and nothing answers.
     pub fn pause(&mut self) {
-        self.process.signal(Signal::STOP);
+        self.process.freeze();
     }
 
     /// Lets it go on after [`Self::pause`].
     pub fn resume(&mut self) {
-        self.process.signal(Signal::CONT);
+        self.process.thaw();
     }
 }
 

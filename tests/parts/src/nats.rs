@@ -111,14 +111,17 @@ impl Nats {
         self.process.pid()
     }
 
-    /// A copy of its data as it is now, for [`Self::put_back`].
+    /// A copy of its data as it is at one moment, for [`Self::put_back`]: as a snapshot of its disk would have it, with
+    /// no file that is older than another or vanishes meanwhile.
     ///
     /// # Panics
     /// If it cannot be made.
     #[must_use]
-    pub fn copy(&self) -> TempDir {
+    pub fn copy(&mut self) -> TempDir {
         let copy = tempfile::tempdir().expect("the system's temporary folder can be written");
+        self.process.freeze();
         copy_folder(&self.process.folder().join("jetstream"), copy.path());
+        self.process.thaw();
         copy
     }
 
@@ -133,12 +136,12 @@ impl Nats {
 
     /// Freezes it: connections stay open and nothing answers.
     pub fn pause(&mut self) {
-        self.process.signal(Signal::STOP);
+        self.process.freeze();
     }
 
     /// Lets it go on after [`Self::pause`].
     pub fn resume(&mut self) {
-        self.process.signal(Signal::CONT);
+        self.process.thaw();
     }
 }
 

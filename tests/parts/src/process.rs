@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
@@ -166,8 +166,23 @@ impl Process {
     pub(crate) fn signal(&mut self, signal: Signal) {
         assert!(self.is_running(), "{} is not running", self.name);
         // Not waited for yet, so the number is still this child's.
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a pid is a positive i32");
-        kill_process(pid, signal).expect("a child can be signalled");
+        kill_process(self.raw_pid(), signal).expect("a child can be signalled");
+    }
+
+    /// Freezes it; when this returns, none of its threads runs any more.
+    pub(crate) fn freeze(&mut self) {
+        self.signal(Signal::STOP);
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(self.raw_pid()), stopped).expect("a child can be waited for");
+    }
+
+    /// Lets it go on after [`Self::freeze`].
+    pub(crate) fn thaw(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn raw_pid(&self) -> Pid {
+        i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a pid is a positive i32")
     }
 
     /// Sends `signal` and waits for the end.
@@ -253,6 +268,22 @@ mod tests {
         assert!(exists(pid) && folder.exists());
         drop(process);
         assert!(!exists(pid) && !folder.exists());
+    }
+
+    #[tokio::test]
+    async fn a_frozen_process_stands_still() {
+        let mut process = Process::new("busy", "sh").arg("-c").arg("while :; do :; done");
+        process.start();
+        let state = |process: &Process| {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap();
+            stat.rsplit(") ").next().and_then(|rest| rest.chars().next())
+        };
+        for _ in 0..100 {
+            process.freeze();
+            assert_eq!(state(&process), Some('T'));
+            process.thaw();
+            assert_ne!(state(&process), Some('T'));
+        }
     }
 
     #[tokio::test]

@@ -220,12 +220,6 @@ pub(crate) struct WatermarkRow {
     pub(crate) since_ms: Vec<i64>,
 }
 
-impl SummaryRow {
-    pub(crate) const fn counts(&self) -> Counts {
-        counts(self.total_count, self.completed_count, self.failed_count, self.rate_limited_count)
-    }
-}
-
 impl BreakdownRow {
     /// False for the one row with all other values.
     pub(crate) const fn is_listed(&self) -> bool {
@@ -233,28 +227,29 @@ impl BreakdownRow {
     }
 
     pub(crate) const fn counts(&self) -> Counts {
-        counts(self.total, self.completed, self.failed, self.rate_limited)
+        Counts {
+            total: self.total,
+            completed: self.completed,
+            failed: self.failed,
+            rate_limited: self.rate_limited,
+        }
     }
 }
 
-impl BarRow {
-    pub(crate) const fn counts(&self) -> Counts {
-        counts(self.total_count, self.completed_count, self.failed_count, self.rate_limited_count)
-    }
+/// Rows with a column for each count.
+macro_rules! counted {
+    ($($row:ident),*) => {$(
+        impl $row {
+            pub(crate) const fn counts(&self) -> Counts {
+                Counts {
+                    total: self.total_count,
+                    completed: self.completed_count,
+                    failed: self.failed_count,
+                    rate_limited: self.rate_limited_count,
+                }
+            }
+        }
+    )*};
 }
 
-impl OverviewRow {
-    pub(crate) const fn counts(&self) -> Counts {
-        counts(self.total_count, self.completed_count, self.failed_count, self.rate_limited_count)
-    }
-}
-
-impl KeyUsageRow {
-    pub(crate) const fn counts(&self) -> Counts {
-        counts(self.total_count, self.completed_count, self.failed_count, self.rate_limited_count)
-    }
-}
-
-const fn counts(total: u64, completed: u64, failed: u64, rate_limited: u64) -> Counts {
-    Counts { total, completed, failed, rate_limited }
-}
+counted!(SummaryRow, BarRow, OverviewRow, KeyUsageRow);

@@ -80,13 +80,6 @@ async fn breakdown_agrees(stack: &Stack, data: &DataSet, filter: &pb::UsageFilte
     let second = pb::Dimension::try_from(shape.second).unwrap();
     let second = if second == first { pb::Dimension::Unspecified } else { second };
     let found = stack.pairs(data.workspace_id, filter.clone(), (first, second), shape.limit).await.unwrap();
-    let mut values: BTreeMap<(String, String), Vec<&Event>> = BTreeMap::new();
-    for event in data.counted(filter, first).into_iter().filter(|e| data.is_counted(e, filter, second)) {
-        values.entry((value(event, first), value(event, second))).or_default().push(event);
-    }
-    let mut rows: Vec<_> = values.into_iter().map(|(v, events)| (v, count(events.into_iter()))).collect();
-    rows.sort_by(|(v, counts), (w, others)| (others.total_count, v).cmp(&(counts.total_count, w)));
-    let others = rows.split_off(rows.len().min(usize::try_from(shape.limit).unwrap()));
     if second == pb::Dimension::Unspecified {
         let live = data.live(filter);
         for row in &found.rows {
@@ -95,10 +88,29 @@ async fn breakdown_agrees(stack: &Stack, data: &DataSet, filter: &pb::UsageFilte
             assert_percentile(95, row.p95_us, latencies, 1.0 / 32.0);
         }
     }
+    let events = data.counted(filter, first).into_iter().filter(|e| data.is_counted(e, filter, second));
+    assert_rows(found, events, (first, second), shape.limit, filter);
+}
+
+/// The `limit` most called values, and the others together.
+fn assert_rows<'e>(
+    found: pb::Breakdown,
+    events: impl Iterator<Item = &'e Event>,
+    by: (pb::Dimension, pb::Dimension),
+    limit: i32,
+    filter: &pb::UsageFilter,
+) {
+    let mut values: BTreeMap<(String, String), Vec<&Event>> = BTreeMap::new();
+    for event in events {
+        values.entry((value(event, by.0), value(event, by.1))).or_default().push(event);
+    }
+    let mut rows: Vec<_> = values.into_iter().map(|(v, events)| (v, count(events.into_iter()))).collect();
+    rows.sort_by(|(v, counts), (w, others)| (others.total_count, v).cmp(&(counts.total_count, w)));
+    let others = rows.split_off(rows.len().min(usize::try_from(limit).unwrap()));
     let rows_found = found.rows.into_iter().map(|row| ((row.value, row.second_value), row.counts.unwrap()));
-    assert_eq!(rows_found.collect::<Vec<_>>(), rows, "{first:?} {second:?} {filter:?}");
-    assert_eq!(found.other, Some(sum(others.iter().map(|(_, counts)| counts))), "{filter:?}");
-    assert_eq!(found.other_value_count, others.len() as u64, "{filter:?}");
+    assert_eq!(rows_found.collect::<Vec<_>>(), rows, "{by:?} {filter:?}");
+    assert_eq!(found.other, Some(sum(others.iter().map(|(_, counts)| counts))), "{by:?} {filter:?}");
+    assert_eq!(found.other_value_count, others.len() as u64, "{by:?} {filter:?}");
 }
 
 async fn series_agrees(
@@ -156,18 +168,8 @@ async fn overview_agrees(
     assert!(summary.previous_counts.is_some());
     let named = [(pb::Dimension::Method, found.methods), (pb::Dimension::StatusCode, found.status_codes)];
     for (dimension, found) in named {
-        let found = found.unwrap();
-        let mut values: BTreeMap<String, Vec<&Event>> = BTreeMap::new();
-        for event in all {
-            values.entry(value(event, dimension)).or_default().push(event);
-        }
-        let mut rows: Vec<_> = values.into_iter().map(|(v, events)| (v, count(events.into_iter()))).collect();
-        rows.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.total_count));
-        let others = rows.split_off(rows.len().min(usize::try_from(shape.limit).unwrap()));
-        let rows_found = found.rows.into_iter().map(|row| (row.value, row.counts.unwrap()));
-        assert_eq!(rows_found.collect::<Vec<_>>(), rows, "{dimension:?} {filter:?}");
-        let other = (found.other, found.other_value_count);
-        assert_eq!(other, (Some(sum(others.iter().map(|(_, c)| c))), others.len() as u64), "{filter:?}");
+        let by = (dimension, pb::Dimension::Unspecified);
+        assert_rows(found.unwrap(), all.iter().copied(), by, shape.limit, filter);
     }
     Ok(found.series.unwrap())
 }
