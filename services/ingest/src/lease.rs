@@ -10,6 +10,16 @@ const RENEW_AFTER: Duration = Duration::from_secs(2);
 /// An owner that has not for this long is taken for gone.
 pub const GONE_AFTER: Duration = Duration::from_secs(8);
 
+/// Revision of the shard's record if that says that somebody else than `owner` has it, alive or not.
+///
+/// # Errors
+/// If NATS is away.
+pub async fn of_another(world: &impl World, shard: u16, owner: &str) -> Result<Option<u64>, Trouble> {
+    let (record, revision) = world.record(shard).await?;
+    let is_anothers = record.is_some_and(|record| !record.owner.is_empty() && record.owner != owner);
+    Ok(is_anothers.then_some(revision))
+}
+
 /// Waits until nobody shows to own the shard: the record is absent, let go of, our own, or was not written for
 /// [`GONE_AFTER`] by this process's clock.
 ///
@@ -17,18 +27,15 @@ pub const GONE_AFTER: Duration = Duration::from_secs(8);
 /// If NATS is away.
 pub async fn wait_until_free(world: &impl World, shard: u16, owner: &str) -> Result<(), Trouble> {
     let mut seen = (0, world.instant());
-    loop {
-        let (record, revision) = world.record(shard).await?;
-        if record.is_none_or(|record| record.owner.is_empty() || record.owner == owner) {
-            return Ok(());
-        }
+    while let Some(revision) = of_another(world, shard, owner).await? {
         if revision != seen.0 {
             seen = (revision, world.instant());
         } else if world.instant() - seen.1 >= GONE_AFTER {
-            return Ok(());
+            break;
         }
         world.sleep(RENEW_AFTER / 2).await;
     }
+    Ok(())
 }
 
 /// The record of a shard that this process owns as far as it knows.

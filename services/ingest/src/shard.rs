@@ -56,29 +56,36 @@ pub async fn run<W: World>(
             Trouble::Refused(refusal) => return Err(refusal),
             Trouble::Nats(reason) => services.nats.down(shard, &reason),
             Trouble::ClickHouse(reason) => services.clickhouse.down(shard, &reason),
-            Trouble::Lost => {
-                services.shards.up(shard);
-                services.nats.up(shard);
-                services.clickhouse.up(shard);
-                tracing::info!(shard, "lost the shard: standing by");
-                tokio::select! {
-                    biased;
-                    _ = lease::wait_until_free(&services.world, shard, &services.owner) => {}
-                    () = shutdown.cancelled() => return Ok(()),
-                }
-            }
+            Trouble::Lost => {}
         }
         pause = if services.world.instant() - started > PAUSE_MAX {
             PAUSE_FIRST
         } else {
             (pause * 2).min(PAUSE_MAX)
         };
+        let wait = async {
+            services.world.sleep(pause).await;
+            stand_by(shard, &services).await;
+        };
         tokio::select! {
             biased;
-            () = services.world.sleep(pause) => {}
+            () = wait => {}
             () = shutdown.cancelled() => return Ok(()),
         }
     }
+}
+
+/// Waits while another process has the shard, for which nothing is needed. Who had trouble may have lost it meanwhile
+/// and not know.
+async fn stand_by<W: World>(shard: u16, services: &Services<W>) {
+    let Services { world, owner, .. } = services;
+    // Whether NATS is away is for the takeover to find out.
+    let Ok(Some(_)) = lease::of_another(world, shard, owner).await else { return };
+    services.shards.up(shard);
+    services.nats.up(shard);
+    services.clickhouse.up(shard);
+    tracing::info!(shard, "lost the shard: standing by");
+    let _ = lease::wait_until_free(world, shard, owner).await;
 }
 
 async fn own<W: World>(

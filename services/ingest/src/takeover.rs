@@ -14,11 +14,13 @@ pub async fn take<W: World>(
 ) -> Result<Lease<W>, Trouble> {
     let Services { world, owner, .. } = services;
     let stream = world.ensure(shard).await?;
+
+    // 1. The epoch: above the record's and above the fence's, since NATS may have forgotten the newest ones. The record is
+    // read last, so that its owner hardly ever renews it between that and the claim.
+    let fence = world.fence(shard).await?;
     let (record, revision) = world.record(shard).await?;
     let record = record.unwrap_or_default();
-
-    // 1. The epoch: above the record's and above the fence's, since NATS may have forgotten the newest ones.
-    let epoch = record.epoch.max(world.fence(shard).await?) + 1;
+    let epoch = record.epoch.max(fence) + 1;
     let claimed = Record { epoch, owner: owner.clone(), ..record };
     let mut lease = Lease::claim(world.clone(), shard, claimed, revision).await?;
 

@@ -12,9 +12,10 @@ use ingest::{
     rows::Rows,
     store::{Found, Store, StoreError},
 };
-use parts::{ClickHouse, Nats, eventually};
+use parts::{ClickHouse, Nats, Relay, eventually};
 use prost::Message as _;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 use crate::support::{Edge, Stage, example};
 
@@ -141,14 +142,15 @@ async fn rows_that_no_record_tells_of_are_found() {
     assert_eq!(stage.metric("keymeter_ingest_events_total{fate=\"row\",shard=\"1\"").await, 33);
 }
 
+async fn owns(health: &str) -> bool {
+    let text = parts::get(health, "/metrics").await.map(|answer| answer.body).unwrap_or_default();
+    text.lines().any(|line| line.starts_with("keymeter_ingest_owned{shard=\"1\"") && line.ends_with(" 1"))
+}
+
 #[tokio::test]
 async fn an_owner_that_was_stopped_past_its_lease_doubles_nothing() {
     let mut stage = Stage::start().await;
     let mut edges = [Edge::new("edge_a", stage.jetstream().await)];
-    let owns = async |health: &str| {
-        let text = parts::get(health, "/metrics").await.map(|answer| answer.body).unwrap_or_default();
-        text.lines().any(|line| line.starts_with("keymeter_ingest_owned{shard=\"1\"") && line.ends_with(" 1"))
-    };
     eventually("the first owns the shard", async || owns(&stage.health).await).await;
     let (mut second, second_health) = Stage::spawn_ingest(&stage.nats, &stage.clickhouse).await;
     second.wait_ready(&second_health).await;
@@ -172,6 +174,40 @@ async fn an_owner_that_was_stopped_past_its_lease_doubles_nothing() {
     eventually("the second stands by", async || !owns(&second_health).await).await;
     stage.settle(&mut edges).await;
     stage.assert_exact(&edges).await;
+    assert!(stage.ingest.sigterm().await.success());
+    eventually("the second takes over from one that let go", async || owns(&second_health).await).await;
+}
+
+#[tokio::test]
+async fn who_alone_lacked_clickhouse_takes_the_shard_from_nobody() {
+    let mut stage = Stage::start().await;
+    let mut edges = [Edge::new("edge_a", stage.jetstream().await)];
+    let (cut, is_cut) = watch::channel(false);
+    let relay = Relay::start(&stage.clickhouse.url(), move |there, back| {
+        let mut is_cut = is_cut.clone();
+        async move {
+            tokio::select! {
+                biased;
+                _ = is_cut.wait_for(|is_cut| *is_cut) => Ok(()),
+                brought = there.bring() => brought,
+                brought = back.bring() => brought,
+            }
+        }
+    })
+    .await;
+    let url = format!("http://{}", relay.address());
+    let (mut second, second_health) = Stage::spawn(&stage.nats.url(), &url, Stage::ROOMY).await;
+    eventually("the second took it", async || owns(&second_health).await && !owns(&stage.health).await).await;
+    cut.send_replace(true);
+    let message = edges[0].spool(100);
+    assert!(edges[0].publish(&message).await);
+    eventually("the first took it back", async || owns(&stage.health).await).await;
+    cut.send_replace(false);
+    second.wait_ready(&second_health).await;
+    assert!(!owns(&second_health).await, "the second stands by");
+    stage.settle(&mut edges).await;
+    stage.assert_exact(&edges).await;
+    assert!(owns(&stage.health).await, "the first keeps it");
     assert!(stage.ingest.sigterm().await.success());
     eventually("the second takes over from one that let go", async || owns(&second_health).await).await;
 }
