@@ -239,6 +239,12 @@ impl Filters {
         }
     }
 
+    /// The only route whose calls are asked for.
+    #[must_use]
+    pub(crate) fn route(&self) -> Option<&str> {
+        (!self.route.is_empty()).then_some(self.route.as_str())
+    }
+
     /// The query string of this filter's first page; empty for the default.
     #[must_use]
     pub(crate) fn query(&self) -> String {

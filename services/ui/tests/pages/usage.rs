@@ -320,6 +320,19 @@ async fn what_fails_fails_alone(#[case] rpc: &'static str, #[case] panels: usize
 }
 
 #[tokio::test]
+async fn of_a_single_endpoint_the_cards_say_all() {
+    let (mut site, key) = busy_site().await;
+    // So whoever asks would see a problem.
+    site.fakes.fail("GetBreakdown by route", Status::unavailable("connection refused"));
+    let page = site.page(&format!("/keys/{key}/usage?route=/v1/orders")).await;
+    let endpoints = between(&page, "<table class=\"endpoints\">", "</table>")[0];
+    assert_eq!(between(endpoints, "<code>", "<"), ["/v1/orders"]);
+    assert_eq!(between(endpoints, "<td class=\"number\">", "<"), ["8"]);
+    assert_eq!(between(endpoints, "<td class=\"number errors\">", "<"), ["25%"]);
+    assert!(!page.contains("panel-problem"));
+}
+
+#[tokio::test]
 async fn with_query_away_the_page_is_there_and_with_keys_away_its_numbers_are() {
     let (mut site, key) = busy_site().await;
     let usage = format!("/keys/{key}/usage");

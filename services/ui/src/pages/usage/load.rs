@@ -5,8 +5,9 @@ use proto::{
     keys::{GetKeyRequest, Key},
     resource::{key_name, workspace_name},
     usage::{
-        Breakdown, Dimension, GetBreakdownRequest, GetLatencyRequest, GetOverviewRequest, GetSummaryRequest,
-        Latency, ListRequestsRequest, ListRequestsResponse, Overview, Summary, UsageFilter,
+        Breakdown, BreakdownRow, Dimension, GetBreakdownRequest, GetLatencyRequest, GetOverviewRequest,
+        GetSummaryRequest, Latency, ListRequestsRequest, ListRequestsResponse, Overview, Summary,
+        UsageFilter,
     },
 };
 use time::OffsetDateTime;
@@ -80,9 +81,16 @@ impl Panels {
         now: OffsetDateTime,
     ) -> Self {
         let filter = filters.to_proto(now);
+        // Of a single route the cards say all, but for how long its calls took.
+        let slow = async {
+            match filters.route() {
+                Some(route) if !has_latency => Err(route),
+                _ => Ok(Slow::load(visit, filters, has_latency, now).await),
+            }
+        };
         let (overview, slow, log, scope) = tokio::join!(
             get_overview(visit, &filter, zone),
-            Slow::load(visit, filters, has_latency, now),
+            slow,
             list_requests(visit, &filter, columns, &filters.page_token, LOG_ROWS),
             get_scope(visit, filters.keys, now),
         );
@@ -93,6 +101,12 @@ impl Panels {
             rows.map(|rows| Donut::new(palette, &rows, filters)).map_err(problem)
         };
         let freshness = overview.ok().and_then(|overview| overview.summary.as_ref()?.freshness.as_ref());
+        let of_one = |route| Slow {
+            endpoints: overview
+                .map(|overview| Endpoints::new(&only(route, overview), filters))
+                .map_err(problem),
+            latency: None,
+        };
         Self {
             trust: freshness.map(|freshness| Trust::new(freshness, now)),
             cards: overview.map(|overview| cards(overview, filters)).map_err(problem),
@@ -101,13 +115,24 @@ impl Panels {
                 .map_err(problem),
             methods: donut(Palette::Methods, |overview| &overview.methods),
             statuses: donut(Palette::StatusCodes, |overview| &overview.status_codes),
-            slow,
+            slow: slow.unwrap_or_else(of_one),
             log: log
                 .map(|rows| Log::new(&rows, columns, filters, &place.path(), now))
                 .map_err(|status| problem(&status)),
             scope,
         }
     }
+}
+
+/// The breakdown by route where all calls are of one.
+fn only(route: &str, overview: &Overview) -> Breakdown {
+    let counts = overview.summary.as_ref().and_then(|summary| summary.counts);
+    let row = counts.filter(|counts| counts.total_count > 0).map(|counts| BreakdownRow {
+        value: route.to_owned(),
+        counts: Some(counts),
+        ..Default::default()
+    });
+    Breakdown { rows: row.into_iter().collect(), ..Default::default() }
 }
 
 fn cards(overview: &Overview, filters: &Filters) -> [Card; 4] {
