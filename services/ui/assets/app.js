@@ -69,7 +69,7 @@ if (filters) {
   });
 }
 
-const toast = document.querySelector('[data-toast]');
+const toast = document.getElementById('toast');
 let hide;
 function say(text, bad = false) {
   toast.textContent = text;

@@ -2,6 +2,7 @@
 // Numbers are held against calls that the script itself sends through the edge.
 const assert = require('node:assert/strict');
 const { readFileSync } = require('node:fs');
+const { createServer } = require('node:http');
 const {
   run, signIn, refusalsWereMeant, accessible, fits, UI_URL, EDGE_URL, PATIENCE, ZONE,
 } = require('./session.cjs');
@@ -190,22 +191,28 @@ const CHECKS = {
   'the page is light and does not jump': async () => {
     const fresh = await newContext({ colorScheme: 'light' });
     const other = await fresh.newPage();
+    await noteShifts(other);
     let bytes = 0;
     const network = await fresh.newCDPSession(other);
     await network.send('Network.enable');
     network.on('Network.loadingFinished', (done) => { bytes += done.encodedDataLength; });
-    await other.addInitScript(() => {
-      globalThis.shifts = [];
-      new PerformanceObserver((list) => {
-        for (const { sources } of list.getEntries()) globalThis.shifts.push(...sources.map(({ node }) => node?.outerHTML ?? node?.textContent));
-      }).observe({ type: 'layout-shift', buffered: true });
-    });
     await other.goto(`${UI_URL}${usage}`);
     await other.locator('.latencies').waitFor();
     const paint = await other.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime);
     console.log(`first load: ${bytes} bytes, first contentful paint after ${Math.round(paint)} ms`);
     assert.ok(bytes <= PAGE_BYTES_MAX, `${bytes} bytes`);
     assert.deepEqual(await other.evaluate(() => globalThis.shifts), [], 'what moved');
+    await fresh.close();
+  },
+  'a page that comes in two pieces does not jump': async () => {
+    const fresh = await newContext({ colorScheme: 'light' });
+    for (const mark of ['Account: ', 'data-live aria']) {
+      const other = await fresh.newPage();
+      await noteShifts(other);
+      await other.goto(await cutPages(UI_URL, mark) + usage);
+      await other.locator('.latencies').waitFor();
+      assert.deepEqual(await other.evaluate(() => globalThis.shifts), [], `what moved, cut at "${mark}"`);
+    }
     await fresh.close();
   },
   'without scripts there are cards, tables, filters and forms': async () => {
@@ -263,6 +270,33 @@ async function newContext(options) {
   other.setDefaultTimeout(PATIENCE);
   await other.addCookies((await context.cookies()).filter(({ name }) => name !== 'keymeter_columns'));
   return other;
+}
+
+// What moved without anybody's doing is in `shifts`.
+function noteShifts(page) {
+  return page.addInitScript(() => {
+    globalThis.shifts = [];
+    new PerformanceObserver((list) => {
+      for (const { sources } of list.getEntries()) globalThis.shifts.push(...sources.map(({ node }) => node?.outerHTML ?? node?.textContent));
+    }).observe({ type: 'layout-shift', buffered: true });
+  });
+}
+
+// A server before the UI that sends what comes after the mark in a page a second late.
+async function cutPages(origin, mark) {
+  const server = createServer(async ({ url, headers }, answer) => {
+    const { cookie, accept } = headers;
+    const from = await fetch(origin + url, { headers: { cookie, accept } });
+    const body = Buffer.from(await from.arrayBuffer());
+    answer.writeHead(from.status, { 'content-type': from.headers.get('content-type') });
+    const at = body.indexOf(mark);
+    answer.write(body.subarray(0, at));
+    if (at > 0) await new Promise((done) => { setTimeout(done, 1000); });
+    answer.end(body.subarray(at));
+  });
+  await new Promise((done) => { server.listen(0, '127.0.0.1', done); });
+  server.unref();
+  return `http://127.0.0.1:${server.address().port}`;
 }
 
 async function prepare() {
