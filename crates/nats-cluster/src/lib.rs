@@ -1,10 +1,17 @@
 //! What every client of NATS has to know of a cluster: that there are several addresses, that a server may be cut off
 //! from the others and not know it, and which reads are not old. Makes no stream and knows no part of the product.
 
-use std::{convert::Infallible, fmt, io, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_nats::{
-    Client, ConnectOptions, ServerAddr,
+    Client, ConnectOptions, ReconnectToServer, Server, ServerAddr,
     connection::State,
     jetstream::{
         Context, ContextBuilder, kv,
@@ -75,7 +82,13 @@ impl Servers {
     /// # Errors
     /// As [`ConnectOptions::connect`].
     pub async fn connect(&self, options: ConnectOptions) -> Result<Client, async_nats::ConnectError> {
-        let mut options = options.ping_interval(PING_INTERVAL);
+        let left = Arc::<Mutex<Option<ServerAddr>>>::default();
+        // The client itself would choose among all, and might stay.
+        let go_on = move |servers: Vec<Server>, _| {
+            let next = another(&servers, &mut left.lock().unwrap_or_else(PoisonError::into_inner));
+            async move { next.map(|addr| ReconnectToServer { addr, delay: None }) }
+        };
+        let mut options = options.ping_interval(PING_INTERVAL).reconnect_to_server_callback(go_on);
         if let Some(identity) = &self.identity {
             options = options.require_tls(true).tls_client_config(identity.client());
         }
@@ -103,6 +116,16 @@ impl Servers {
             }
         }
     }
+}
+
+/// Any of the servers that failed least, but not the one that is left; `None` where there is no choice, or where none was
+/// connected to yet.
+fn another(servers: &[Server], left: &mut Option<ServerAddr>) -> Option<ServerAddr> {
+    let last = left.as_ref().or_else(|| Some(&servers.iter().find(|server| server.did_connect)?.addr))?;
+    let others = servers.iter().filter(|server| server.addr != *last);
+    let next = others.min_by_key(|server| (server.failed_attempts, RandomState::new().hash_one(())))?;
+    *left = Some(next.addr.clone());
+    left.clone()
 }
 
 /// Beginning of the subjects that a user's answers come to, as `deploy/nats/users` lets that user hear them; `None` for a

@@ -96,6 +96,19 @@ async fn a_leader_that_is_cut_off_is_not_believed_and_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_a_server_goes_to_another() {
+    let cluster = NatsCluster::start().await;
+    let servers = Servers::parse(&cluster.url()).unwrap();
+    let client = servers.connect(servers.options()).await.unwrap();
+    for _ in 0..20 {
+        let left = client.server_info().server_name;
+        client.force_reconnect().await.unwrap();
+        eventually("another server is on the other end", async || client.server_info().server_name != left)
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_on_one_server_is_put_on_three_as_it_is() {
     let mut cluster = NatsCluster::start().await;
     let jetstream = connect(&cluster.url()).await;
