@@ -7,7 +7,7 @@ use parts::{Service, asked, eventually, say, seed};
 
 use crate::{
     crowd::Crowd,
-    support::{Chance, Stage},
+    support::{Chance, Stage, owns},
 };
 
 #[tokio::test]
@@ -40,9 +40,4 @@ async fn stop_past_lease((owner, health): (&mut Service, &str), heir: &str, mome
     owner.resume();
     eventually("the one that woke up stands by", async || !owns(health).await).await;
     assert!(owns(heir).await, "the heir keeps the shard");
-}
-
-async fn owns(health: &str) -> bool {
-    let text = parts::get(health, "/metrics").await.map(|answer| answer.body).unwrap_or_default();
-    text.lines().any(|line| line.starts_with("keymeter_ingest_owned{shard=\"1\"") && line.ends_with(" 1"))
 }

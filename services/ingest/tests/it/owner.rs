@@ -17,7 +17,7 @@ use prost::Message as _;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::support::{Edge, Stage, example};
+use crate::support::{Edge, Stage, example, owns};
 
 fn store(clickhouse: &ClickHouse) -> Store {
     Store::new(&Config::parse_from(["ingest", "--clickhouse-url", clickhouse.url().as_str()]))
@@ -140,11 +140,6 @@ async fn rows_that_no_record_tells_of_are_found() {
     stage.assert_exact(&edges).await;
     assert_eq!(stage.metric("keymeter_ingest_rows_found_total{shard=\"1\"").await, 67);
     assert_eq!(stage.metric("keymeter_ingest_events_total{fate=\"row\",shard=\"1\"").await, 33);
-}
-
-async fn owns(health: &str) -> bool {
-    let text = parts::get(health, "/metrics").await.map(|answer| answer.body).unwrap_or_default();
-    text.lines().any(|line| line.starts_with("keymeter_ingest_owned{shard=\"1\"") && line.ends_with(" 1"))
 }
 
 #[tokio::test]

@@ -7,4 +7,4 @@ mod stage;
 
 pub(crate) use chance::Chance;
 pub(crate) use edge::Edge;
-pub(crate) use stage::Stage;
+pub(crate) use stage::{Stage, owns};

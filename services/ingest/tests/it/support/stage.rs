@@ -154,3 +154,9 @@ impl Stage {
         found.and_then(|found| found.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0) as u64
     }
 }
+
+/// Whether the ingest with this address of health has the shard.
+pub(crate) async fn owns(health: &str) -> bool {
+    let text = parts::get(health, "/metrics").await.map(|answer| answer.body).unwrap_or_default();
+    text.lines().any(|line| line.starts_with("keymeter_ingest_owned{shard=\"1\"") && line.ends_with(" 1"))
+}
