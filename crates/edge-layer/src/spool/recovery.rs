@@ -63,13 +63,11 @@ impl Found {
     fn read(&mut self, folder: &Path, number: u64, is_last: bool) -> io::Result<()> {
         let length = std::fs::metadata(segment::path(folder, number))?.len();
         let bytes = segment::read(folder, number, 0, usize::try_from(length).map_err(io::Error::other)?)?;
-        self.ledger.begin(number);
         let mut at = 0;
         while let Frame::Record(record, length) = decode(&bytes[at..]) {
             self.take(number, at, length, &record);
             at += length;
         }
-        self.ledger.resize(number, at as u64);
         if at < bytes.len() {
             let cut_bytes = bytes.len() - at;
             if is_last {
@@ -84,6 +82,12 @@ impl Found {
                 );
             }
             segment::cut(folder, number, at as u64)?;
+        }
+        if at > 0 {
+            self.ledger.resize(number, at as u64);
+        } else {
+            // As a start leaves it that is killed in its first write; no commit may ever come for it.
+            segment::remove(folder, number);
         }
         Ok(())
     }

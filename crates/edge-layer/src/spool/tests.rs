@@ -248,6 +248,18 @@ fn a_hole_in_the_files_is_a_known_loss() {
 }
 
 #[test]
+fn segments_of_which_nothing_can_be_read_go() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, bytes) in [(1, ""), (2, "torn")] {
+        fs::write(segment::path(folder.path(), number), bytes).unwrap();
+    }
+    let spool = Spool::open(folder.path(), ROOMY).unwrap();
+    assert_eq!(segment::list(folder.path()).unwrap(), [0; 0]);
+    spool.closed(&spool.written(0, event(7)), &ending(7));
+    assert_eq!(read_all(&spool).0, BTreeMap::from([(1, "7".to_owned())]));
+}
+
+#[test]
 fn what_damage_made_unreadable_is_still_lost_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path(), ROOMY).unwrap();
