@@ -27,8 +27,9 @@ use crate::{
 pub(crate) const CALL_MAX: Duration = Duration::from_secs(30);
 /// Longest time for a stream.
 pub(crate) const STREAM_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// Taken off the caller's deadline, so that our answer says more than the transport's own.
-const ANSWER_MARGIN: Duration = Duration::from_millis(10);
+/// Taken off the caller's deadline, so that our answer, which says more, comes before the transport's own: a tenth, which
+/// is so long at least and at most.
+const ANSWER_MARGIN: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 
 /// What a use case works with.
 pub(crate) struct Call {
@@ -101,10 +102,10 @@ impl Call {
 /// How long a call may take: its `grpc-timeout`, at `most` so long. A header that is none counts for nothing,
 /// as in every gRPC server.
 pub(crate) fn time_allowed(metadata: &MetadataMap, most: Duration) -> Duration {
-    metadata
-        .get("grpc-timeout")
-        .and_then(|value| timeout(value.to_str().ok()?))
-        .map_or(most, |timeout| timeout.saturating_sub(ANSWER_MARGIN).min(most))
+    metadata.get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?)).map_or(most, |timeout| {
+        let [least, longest] = ANSWER_MARGIN;
+        timeout.saturating_sub((timeout / 10).clamp(least, longest)).min(most)
+    })
 }
 
 /// At most eight digits and a unit, as gRPC over HTTP/2 has it.
@@ -132,8 +133,9 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("2S", Duration::from_millis(1990))]
-    #[case("1500m", Duration::from_millis(1490))]
+    #[case("2S", Duration::from_millis(1900))]
+    #[case("300m", Duration::from_millis(270))]
+    #[case("50m", Duration::from_millis(40))]
     #[case("5m", Duration::ZERO)]
     #[case("100u", Duration::ZERO)]
     #[case("1H", CALL_MAX)]
