@@ -215,11 +215,11 @@ mod tests {
     }
 
     fn call(table: &Table, key: &KeyId, limits: &KeyLimits, calls: u64, now: Moment) {
-        (0..calls).for_each(|_| assert!(table.admit(key, &limits.limits, now.tick).is_admitted()));
+        (0..calls).for_each(|_| assert!(table.admit(key, limits, now.tick).is_admitted()));
     }
 
     fn left(table: &Table, key: &KeyId, limits: &KeyLimits, now: Moment) -> u64 {
-        table.admit(key, &limits.limits, now.tick).left(0) + 1
+        table.admit(key, limits, now.tick).left(0) + 1
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod disk;
 mod gossip;
+mod keys;
 mod meter;
 mod peers;
 mod rule;
@@ -79,8 +80,7 @@ impl RateLimits {
     /// the key has none.
     pub(crate) fn check<'a>(&self, entry: &'a KeyEntry, at: Instant) -> Option<Checked<'a>> {
         let limits = entry.policy.as_deref()?.limits.as_ref()?;
-        let checked =
-            Checked { limits, standing: self.table.admit(&entry.key_id, &limits.limits, self.tick(at)) };
+        let checked = Checked { limits, standing: self.table.admit(&entry.key_id, limits, self.tick(at)) };
         if checked.denial().is_none()
             && !self.is_stirred.load(Relaxed)
             && !self.is_stirred.swap(true, Relaxed)

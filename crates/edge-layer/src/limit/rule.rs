@@ -1,6 +1,9 @@
 //! The limits of a key as the feed states them. Pure; never counts a call.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use http::HeaderValue;
 use proto::events as pb;
@@ -66,7 +69,38 @@ pub(crate) struct KeyLimits {
     pub(crate) limits: SmallVec<[Limit; 1]>,
     /// The value of `RateLimit-Policy`.
     pub(crate) policy: HeaderValue,
+    /// Where the key's meters were.
+    pub(crate) place: Place,
 }
+
+/// Where the meters of a key were found last, among those of its shard. A hint: they may be elsewhere by now, so whoever
+/// looks there makes sure whose they are. It says nothing of the limits, so any two are equal.
+#[derive(Debug, Default)]
+pub(crate) struct Place(AtomicU32);
+
+impl Place {
+    pub(super) fn get(&self) -> usize {
+        self.0.load(Relaxed) as usize
+    }
+
+    pub(super) fn set(&self, at: usize) {
+        self.0.store(at as u32, Relaxed);
+    }
+}
+
+impl Clone for Place {
+    fn clone(&self) -> Self {
+        Self(self.0.load(Relaxed).into())
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Place {}
 
 impl KeyLimits {
     /// Reads what the feed says; `None` if there is no limit.
@@ -83,7 +117,7 @@ impl KeyLimits {
             let _ = write!(policy, "{comma}\"{name}\";q={};w={window_s}", integer(requests));
         }
         let policy = HeaderValue::try_from(policy).expect("names are letters, digits, _ and -");
-        Some(Self { limits, policy })
+        Some(Self { limits, policy, place: Place::default() })
     }
 }
 

@@ -99,7 +99,7 @@ impl World {
 
     fn call(&mut self, at: usize, now: Tick) -> bool {
         let edge = &mut self.edges[at];
-        let is_admitted = edge.table.admit(&self.key, &self.limits.limits, now + edge.skew).is_admitted();
+        let is_admitted = edge.table.admit(&self.key, &self.limits, now + edge.skew).is_admitted();
         if is_admitted {
             edge.admitted.push(now);
         }
@@ -271,7 +271,7 @@ fn a_restart_charges_nothing_twice() {
         (0..3).for_each(|edge| world.announce(edge));
         world.run(TICKS_PER_S, 0);
         for edge in &world.edges {
-            let standing = edge.table.admit(&world.key, &world.limits.limits, world.now + edge.skew);
+            let standing = edge.table.admit(&world.key, &world.limits, world.now + edge.skew);
             assert!(standing.left(0).abs_diff(299) <= 1, "{} left, {remembers}", standing.left(0));
         }
     }

@@ -89,7 +89,7 @@ impl Checked<'_> {
 
     /// Tells the client. The API behind may tell of limits of its own, which stay.
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {
-        let Self { limits: KeyLimits { limits, policy }, standing } = self;
+        let Self { limits: KeyLimits { limits, policy, .. }, standing } = self;
         let mut text = String::with_capacity(limits.len() * 48);
         for (limit, (left, reset_s)) in limits.iter().zip(standing.rows) {
             let comma = if text.is_empty() { "" } else { ", " };
@@ -116,7 +116,7 @@ mod tests {
         let limits = KeyLimits::read(&[limit("minute", 3, 60), limit("day", 1_000, 86_400)]).unwrap();
         let now = 5 * TICKS_PER_S;
         let call = |now| {
-            let standing = table.admit(&key, &limits.limits, now);
+            let standing = table.admit(&key, &limits, now);
             let checked = Checked { limits: &limits, standing };
             let mut headers = HeaderMap::from_iter([(RATELIMIT, HeaderValue::from_static("\"api\";r=1"))]);
             checked.tell(&mut headers);

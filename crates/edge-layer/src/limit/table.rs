@@ -2,39 +2,33 @@
 //! allocates nothing but when a key is new here. Keys that use nothing up are dropped. Pure but for its locks: time
 //! is an argument.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use domain::KeyId;
 use proto::events as pb;
-use smallvec::SmallVec;
 
+pub(crate) use super::keys::Saved;
 use super::{
-    meter::{Meter, Tick, Told},
-    rule::{LIMITS_MAX, Limit, Rate, WINDOW_S_MAX},
+    keys::Keys,
+    meter::{Tick, Told},
+    rule::{KeyLimits, Rate, WINDOW_S_MAX},
     standing::Standing,
 };
 
 /// Shards; a power of two.
 pub(crate) const SHARDS: usize = 1024;
-/// Keys in a shard, two million in all; the one with the least use gives way to one more.
-const SHARD_KEYS_MAX: usize = 2048;
-const WORDS: usize = SHARDS / 64;
 
 /// What is used of every limit of every key.
 #[derive(Debug)]
 pub(crate) struct Table {
     shards: Box<[Shard]>,
-    /// Shards with uses that the other edges were not told, a bit each.
-    untold: [AtomicU64; WORDS],
+    /// Shards with uses that the other edges were not told.
+    untold: Bits,
     /// Shards with uses that are not on the disk.
-    unsaved: [AtomicU64; WORDS],
+    unsaved: Bits,
 }
 
 /// A lock to a line of the cache.
@@ -42,67 +36,31 @@ pub(crate) struct Table {
 #[repr(align(128))]
 struct Shard(Mutex<Keys>);
 
-#[derive(Debug, Default)]
-struct Keys {
-    entries: HashMap<u128, Entry, BuildHasherDefault<Fold>>,
-    untold: Vec<u128>,
-    unsaved: Vec<u128>,
-    /// Counts the series of this shard's meters.
-    series: u64,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    /// First those of the key's limits, in their order. The one that most keys have lies in the table itself: with a
-    /// million keys each other place in memory that a call looks at costs as much as all the rest.
-    meters: SmallVec<[Meter; 1]>,
-    is_untold: bool,
-    is_unsaved: bool,
-}
-
-/// A meter as the disk keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Saved {
-    pub(crate) key: u128,
-    pub(crate) limit: u64,
-    pub(crate) rate: Rate,
-    pub(crate) empty_at: Tick,
-}
+/// A bit for each shard, changed under the shard's lock.
+#[derive(Debug)]
+struct Bits([AtomicU64; SHARDS / 64]);
 
 impl Default for Table {
     fn default() -> Self {
-        let bits = || std::array::from_fn(|_| AtomicU64::new(0));
+        let bits = || Bits(std::array::from_fn(|_| AtomicU64::new(0)));
         Self { shards: (0..SHARDS).map(|_| Shard::default()).collect(), untold: bits(), unsaved: bits() }
     }
 }
 
 impl Table {
     /// Admits a call if all limits do, and charges all of them then; says how each stands.
-    pub(crate) fn admit(&self, key_id: &KeyId, limits: &[Limit], now: Tick) -> Standing {
+    pub(crate) fn admit(&self, key_id: &KeyId, limits: &KeyLimits, now: Tick) -> Standing {
         let key = u128::from_be_bytes(*key_id.as_bytes());
         let at = shard_of(key);
         let mut keys = self.keys(at);
-        let Keys { entries, untold, unsaved, series } = &mut *keys;
-        if entries.len() >= SHARD_KEYS_MAX {
-            make_room(entries, key, now);
-        }
-        let entry = entries.entry(key).or_default();
-        entry.align(limits, series, now);
-        let meters = entry.meters.iter_mut().zip(limits);
-        let waits = meters.enumerate().map(|(nth, (meter, _))| (meter.wait(now), nth));
-        let refusing =
-            waits.max_by_key(|(wait, nth)| (*wait, LIMITS_MAX - nth)).filter(|(wait, _)| *wait > 0);
-        if refusing.is_none() {
-            entry.meters.iter_mut().take(limits.len()).for_each(|meter| meter.charge(now));
-            mark(&mut entry.is_untold, untold, key, at, &self.untold);
-            mark(&mut entry.is_unsaved, unsaved, key, at, &self.unsaved);
-        }
-        Standing::of(&entry.meters[..limits.len().min(entry.meters.len())], refusing, now)
+        let standing = keys.admit(key, limits, now);
+        self.note(at, &keys);
+        standing
     }
 
     /// Whether there are uses that the other edges were not told.
     pub(crate) fn is_untold(&self) -> bool {
-        self.untold.iter().any(|word| word.load(Relaxed) != 0)
+        self.untold.0.iter().any(|word| word.load(Relaxed) != 0)
     }
 
     /// Takes up to about `uses_max` uses that the others were not told, from shard `cursor` on, which is moved.
@@ -113,26 +71,17 @@ impl Table {
                 break;
             }
             let at = *cursor % SHARDS;
-            let (word, bit) = (&self.untold[at / 64], 1 << (at % 64));
-            if word.load(Relaxed) == 0 {
+            if self.untold.0[at / 64].load(Relaxed) == 0 {
                 *cursor = (at / 64 + 1) * 64;
                 continue;
             }
-            if word.load(Relaxed) & bit != 0 {
+            if self.untold.has(at) {
                 let mut keys = self.keys(at);
-                let Keys { entries, untold, .. } = &mut *keys;
-                while uses.len() < uses_max
-                    && let Some(key) = untold.pop()
-                {
-                    let Some(entry) = entries.get_mut(&key) else { continue };
-                    entry.is_untold = false;
-                    let meters = entry.meters.iter_mut().filter(|meter| meter.count != meter.told);
-                    uses.extend(meters.map(|meter| tell(key, meter, now)));
-                }
-                if !untold.is_empty() {
+                keys.tell(&mut uses, uses_max, now);
+                if keys.is_untold() {
                     break;
                 }
-                word.fetch_and(!bit, Relaxed);
+                self.untold.clear(at);
             }
             *cursor = at + 1;
         }
@@ -141,12 +90,7 @@ impl Table {
 
     /// Everything that is used of one shard.
     pub(crate) fn all(&self, shard: usize, now: Tick) -> Vec<pb::LimitUse> {
-        let mut keys = self.keys(shard);
-        let used = |meter: &&mut Meter| meter.used(now) > 0 || meter.count != meter.told;
-        let uses = keys.entries.iter_mut().flat_map(|(key, entry)| {
-            entry.meters.iter_mut().filter(used).map(|meter| tell(*key, meter, now))
-        });
-        uses.collect()
+        self.keys(shard).all(now)
     }
 
     /// Takes what another edge tells; `false` if it cannot be read, or if there is no room for one more key.
@@ -168,7 +112,8 @@ impl Table {
         let own = Saved { key, limit, rate, empty_at: 0 };
         let Some(meter) = keys.meter(&own) else { return false };
         meter.hear(&Told { peer, boot_epoch, series, count, fresh, used_milli }, debt_windows, now);
-        keys.note_unsaved(key, at, &self.unsaved);
+        keys.note_unsaved(key);
+        self.note(at, &keys);
         true
     }
 
@@ -182,151 +127,60 @@ impl Table {
     /// Takes what changed in a shard since the last time; empties `saved` first.
     pub(crate) fn unsaved(&self, shard: usize, saved: &mut Vec<Saved>) {
         saved.clear();
-        let (word, bit) = (&self.unsaved[shard / 64], 1 << (shard % 64));
-        if word.load(Relaxed) & bit == 0 {
-            return;
+        if self.unsaved.has(shard) {
+            let mut keys = self.keys(shard);
+            keys.take_unsaved(saved);
+            self.unsaved.clear(shard);
         }
-        let mut keys = self.keys(shard);
-        let Keys { entries, unsaved, .. } = &mut *keys;
-        for key in unsaved.drain(..) {
-            let Some(entry) = entries.get_mut(&key) else { continue };
-            entry.is_unsaved = false;
-            saved.extend(entry.meters.iter().map(|meter| save(key, meter)));
-        }
-        word.fetch_and(!bit, Relaxed);
     }
 
     /// Everything of a shard, for a new file; empties `saved` first.
     pub(crate) fn saved(&self, shard: usize, saved: &mut Vec<Saved>) {
         saved.clear();
-        let keys = self.keys(shard);
-        let meters =
-            keys.entries.iter().flat_map(|(key, entry)| entry.meters.iter().map(|meter| save(*key, meter)));
-        saved.extend(meters);
+        self.keys(shard).saved(saved);
     }
 
     /// Drops the keys of a shard that use nothing up and have nothing to tell.
     pub(crate) fn sweep(&self, shard: usize, now: Tick) {
         let mut keys = self.keys(shard);
-        sweep(&mut keys.entries, now);
-        if keys.entries.len() < keys.entries.capacity() / 4 {
-            keys.entries.shrink_to_fit();
-        }
+        keys.sweep(now);
+        keys.shrink();
     }
 
     /// How many keys are metered.
     pub(crate) fn len(&self) -> usize {
-        (0..SHARDS).map(|shard| self.keys(shard).entries.len()).sum()
+        (0..SHARDS).map(|shard| self.keys(shard).len()).sum()
     }
 
     fn keys(&self, shard: usize) -> MutexGuard<'_, Keys> {
         // A panic under the lock leaves at worst a call that is counted for some limits only.
         self.shards[shard].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Keys {
-    /// The meter of a limit, made if there is room.
-    fn meter(&mut self, of: &Saved) -> Option<&mut Meter> {
-        if self.entries.len() >= SHARD_KEYS_MAX && !self.entries.contains_key(&of.key) {
-            return None;
+    fn note(&self, at: usize, keys: &Keys) {
+        if keys.is_untold() {
+            self.untold.set(at);
         }
-        let entry = self.entries.entry(of.key).or_default();
-        let known = entry.meters.iter().position(|meter| meter.limit == of.limit);
-        let nth = match known {
-            Some(nth) => nth,
-            // What was used of limits that the key has no more stays until it is empty.
-            None if entry.meters.len() >= 2 * LIMITS_MAX => return None,
-            None => {
-                self.series += 1;
-                entry.meters.push(Meter::new(of.limit, of.rate, self.series));
-                entry.meters.len() - 1
-            }
-        };
-        Some(&mut entry.meters[nth])
-    }
-
-    fn note_unsaved(&mut self, key: u128, at: usize, bits: &[AtomicU64; WORDS]) {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            mark(&mut entry.is_unsaved, &mut self.unsaved, key, at, bits);
+        if keys.is_unsaved() {
+            self.unsaved.set(at);
         }
     }
 }
 
-impl Entry {
-    /// Puts the meters of the key's limits first, and follows a change of the limits.
-    fn align(&mut self, limits: &[Limit], series: &mut u64, now: Tick) {
-        let is_aligned = self.meters.len() >= limits.len()
-            && self.meters.iter().zip(limits).all(|(meter, limit)| meter.is_of(limit));
-        if is_aligned {
-            return;
+impl Bits {
+    fn has(&self, at: usize) -> bool {
+        self.0[at / 64].load(Relaxed) & (1 << (at % 64)) != 0
+    }
+
+    /// Most often it is set already, and then the line stays with every core that reads it.
+    fn set(&self, at: usize) {
+        if !self.has(at) {
+            self.0[at / 64].fetch_or(1 << (at % 64), Relaxed);
         }
-        let mut known = std::mem::take(&mut self.meters);
-        let mut meters = SmallVec::with_capacity(limits.len());
-        for limit in limits {
-            let at = known.iter().position(|meter| meter.limit == limit.id);
-            let fresh = || {
-                *series += 1;
-                Meter::new(limit.id, limit.rate, *series)
-            };
-            let mut meter = at.map_or_else(fresh, |at| known.swap_remove(at));
-            if !meter.is_of(limit) {
-                meter.change(limit, now);
-            }
-            meters.push(meter);
-        }
-        meters.extend(known.into_iter().filter(|meter| meter.used(now) > 0).take(LIMITS_MAX));
-        self.meters = meters;
     }
 
-    fn empty_at(&self) -> Tick {
-        self.meters.iter().map(|meter| meter.empty_at).max().unwrap_or(0)
-    }
-}
-
-fn tell(key: u128, meter: &mut Meter, now: Tick) -> pb::LimitUse {
-    let fresh = meter.count - meter.told;
-    meter.told = meter.count;
-    pb::LimitUse {
-        key_id: key.to_be_bytes().to_vec(),
-        limit: meter.limit,
-        requests: meter.rate.requests,
-        window_s: meter.rate.window_s,
-        series: meter.series,
-        count: meter.count,
-        fresh,
-        used_milli: meter.used_milli(now),
-    }
-}
-
-fn save(key: u128, meter: &Meter) -> Saved {
-    Saved { key, limit: meter.limit, rate: meter.rate, empty_at: meter.empty_at }
-}
-
-fn mark(is_marked: &mut bool, list: &mut Vec<u128>, key: u128, at: usize, bits: &[AtomicU64; WORDS]) {
-    if !*is_marked {
-        *is_marked = true;
-        if list.is_empty() {
-            bits[at / 64].fetch_or(1 << (at % 64), Relaxed);
-        }
-        list.push(key);
-    }
-}
-
-fn sweep(entries: &mut HashMap<u128, Entry, BuildHasherDefault<Fold>>, now: Tick) {
-    entries.retain(|_, entry| entry.is_untold || entry.empty_at() > now);
-}
-
-/// Makes room for a key in a full shard: what is empty goes, else the key with the least use.
-fn make_room(entries: &mut HashMap<u128, Entry, BuildHasherDefault<Fold>>, key: u128, now: Tick) {
-    if entries.contains_key(&key) {
-        return;
-    }
-    sweep(entries, now);
-    if entries.len() >= SHARD_KEYS_MAX
-        && let Some(least) = entries.iter().min_by_key(|(_, entry)| entry.empty_at()).map(|(key, _)| *key)
-    {
-        entries.remove(&least);
+    fn clear(&self, at: usize) {
+        self.0[at / 64].fetch_and(!(1 << (at % 64)), Relaxed);
     }
 }
 
@@ -335,46 +189,29 @@ fn shard_of(key: u128) -> usize {
     (key as usize) % SHARDS
 }
 
-/// Spreads the random half of a key's id; ids are given by keys, not by callers.
-#[derive(Debug, Default)]
-struct Fold(u64);
-
-impl Hasher for Fold {
-    fn write_u128(&mut self, key: u128) {
-        self.0 = ((key >> 64) as u64 ^ (key as u64).rotate_right(10)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use domain::Id;
+    use proptest::prelude::*;
 
     use super::*;
-    use crate::limit::{
-        meter::TICKS_PER_S,
-        rule::{KeyLimits, limit},
-    };
+    use crate::limit::{keys::SHARD_KEYS_MAX, meter::TICKS_PER_S, rule::limit};
 
     const NOW: Tick = 1_000 * TICKS_PER_S;
 
-    fn limits(limits: &[(&str, u64, u32)]) -> SmallVec<[Limit; 1]> {
+    fn limits(limits: &[(&str, u64, u32)]) -> KeyLimits {
         let limits: Vec<_> =
             limits.iter().map(|(name, requests, window_s)| limit(name, *requests, *window_s)).collect();
-        KeyLimits::read(&limits).unwrap().limits
+        KeyLimits::read(&limits).unwrap()
     }
 
-    fn admitted(table: &Table, key: &KeyId, limits: &[Limit], calls: u64, now: Tick) -> u64 {
+    fn admitted(table: &Table, key: &KeyId, limits: &KeyLimits, calls: u64, now: Tick) -> u64 {
         (0..calls).filter(|_| table.admit(key, limits, now).is_admitted()).count() as u64
+    }
+
+    /// All of them in one shard.
+    fn key(nth: usize) -> KeyId {
+        KeyId::from_slice(&(((nth * SHARDS) as u128) << 64 | 5).to_be_bytes()).unwrap()
     }
 
     #[test]
@@ -435,8 +272,6 @@ mod tests {
     fn a_full_shard_gives_up_what_is_used_least() {
         let table = Table::default();
         let limits = limits(&[("a", 10, 10)]);
-        let key =
-            |nth: usize| KeyId::from_slice(&(((nth * SHARDS) as u128) << 64 | 5).to_be_bytes()).unwrap();
         for nth in 0..SHARD_KEYS_MAX {
             assert_eq!(
                 admitted(&table, &key(nth), &limits, if nth == 77 { 1 } else { 2 }, NOW),
@@ -445,7 +280,7 @@ mod tests {
         }
         let told = |nth: usize| pb::LimitUse {
             key_id: key(nth).as_bytes().to_vec(),
-            limit: limits[0].id,
+            limit: limits.limits[0].id,
             requests: 10,
             window_s: 10,
             series: 1,
@@ -478,19 +313,32 @@ mod tests {
         for limit in 0..99 {
             table.hear((1, 1), &pb::LimitUse { limit, ..good.clone() }, 1, NOW);
         }
-        assert_eq!(
-            (
-                table.len(),
-                table
-                    .keys(shard_of(u128::from_be_bytes([1; 16])))
-                    .entries
-                    .values()
-                    .next()
-                    .unwrap()
-                    .meters
-                    .len()
-            ),
-            (1, 20)
-        );
+        let mut meters = Vec::new();
+        table.saved(shard_of(u128::from_be_bytes([1; 16])), &mut meters);
+        assert_eq!((table.len(), meters.len()), (1, 20));
+    }
+
+    proptest! {
+        /// Keys come and go, and others get their places; each stands as it would with a table of its own.
+        #[test]
+        fn keys_of_one_shard_do_not_mix(
+            calls in prop::collection::vec((0usize..12, 0..TICKS_PER_S, any::<bool>()), 1..100),
+        ) {
+            let (table, mut now) = (Table::default(), NOW);
+            let alone: Vec<_> = (0..12)
+                .map(|nth| (Table::default(), limits(&[("a", 3, 1 + nth)]), limits(&[("a", 3, 1 + nth)])))
+                .collect();
+            for (nth, rest, is_swept) in calls {
+                now += rest;
+                if is_swept {
+                    table.untold(&mut 0, usize::MAX, now);
+                    table.sweep(shard_of(u128::from_be_bytes(*key(nth).as_bytes())), now);
+                }
+                let (own_table, here, there) = &alone[nth];
+                let [standing, own] =
+                    [table.admit(&key(nth), here, now), own_table.admit(&key(nth), there, now)];
+                prop_assert_eq!((standing.is_admitted(), standing.left(0)), (own.is_admitted(), own.left(0)));
+            }
+        }
     }
 }
