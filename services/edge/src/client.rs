@@ -28,7 +28,7 @@ use crate::{
     clock::{Alarm, Timer},
     exchange::http2::LocalExecutor,
     gather,
-    proxy::Asker,
+    headers::Asker,
     worker::{Phase, Worker},
 };
 

@@ -14,7 +14,7 @@ use domain::Environment;
 use edge_layer::{ForwardedHeader, KeysAccess, Network, RequiredScopes, RouteTemplates, WhenFeedLost};
 use http::{HeaderName, Uri};
 
-use crate::{Settings, durable};
+use crate::{Settings, durable, headers::Believed};
 
 mod proxy;
 
@@ -126,7 +126,9 @@ impl Config {
     /// Names the setting that is wrong, and what it should be.
     pub fn settings(&self) -> anyhow::Result<Settings> {
         let identity = self.identity.identity()?;
-        let serving = self.proxy.settings(identity.as_ref())?;
+        let believed =
+            Believed { proxies: self.trusted_proxies.clone().into(), header: self.forwarded_header };
+        let serving = self.proxy.settings(identity.as_ref(), believed)?;
         ensure!(
             self.spool_bytes_max >= SPOOL_BYTES_MIN,
             "KEYMETER_EDGE_SPOOL_BYTES_MAX is {}, at least {SPOOL_BYTES_MIN} are needed",

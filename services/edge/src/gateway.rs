@@ -11,7 +11,8 @@ use tower::ServiceExt as _;
 
 use crate::{
     client::Handler,
-    proxy::{self, AnswerBody, Asker, Proxy},
+    headers::Asker,
+    proxy::{self, AnswerBody, Proxy},
 };
 
 /// Our own paths, `/.keymeter/healthz` and `/.keymeter/readyz`, so that all others are the API's.

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     client::Handler,
     config,
-    proxy::{self, AnswerBody, Asker, Proxy},
+    headers::{Asker, Believed},
+    proxy::{self, AnswerBody, Proxy},
     server::Server,
 };
 
@@ -40,7 +41,7 @@ struct Settings {
 /// If `upstream` is no address of an API, or a thread cannot be started.
 pub async fn run(upstream: &Uri, listener: TcpListener, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let settings = Settings::try_parse_from(["plain", "--upstream-url", &upstream.to_string()])?;
-    let server = Server::start(settings.proxy.settings(None)?, Plain)?;
+    let server = Server::start(settings.proxy.settings(None, Believed::default())?, Plain)?;
     tokio::select! {
         ended = server.serve(&listener) => ended?,
         () = shutdown.cancelled() => {}

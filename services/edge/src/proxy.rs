@@ -2,7 +2,6 @@
 //! happen twice.
 
 use std::{
-    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -19,7 +18,7 @@ use http_body_util::Full;
 use crate::{
     exchange::{AnswerError, Exchange, Fault, duplex::Duplex, head::Head, http2},
     guard::{GuardError, Guarded},
-    headers,
+    headers::{self, Asker, Believed},
     metrics::Metrics,
     strict,
     timeouts::Timeouts,
@@ -40,26 +39,9 @@ pub(crate) struct Proxy<B> {
     pub(crate) protocol: Protocol,
     pub(crate) timeouts: Timeouts,
     pub(crate) request_body_bytes_max: u64,
+    pub(crate) believed: Believed,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) worker: Rc<Worker>,
-}
-
-/// Who asks, and how.
-#[derive(Debug)]
-pub(crate) struct Asker {
-    pub(crate) peer: SocketAddr,
-    /// For `X-Forwarded-For` and `X-Forwarded-Proto`: the same for all calls of a connection.
-    address: HeaderValue,
-    scheme: HeaderValue,
-}
-
-impl Asker {
-    /// The other end of a connection.
-    pub(crate) fn new(peer: SocketAddr, is_tls: bool) -> Self {
-        let address = HeaderValue::try_from(peer.ip().to_canonical().to_string());
-        let scheme = HeaderValue::from_static(if is_tls { "https" } else { "http" });
-        Self { peer, address: address.expect("an address is letters, digits, dots and colons"), scheme }
-    }
 }
 
 impl<B> Proxy<B>
@@ -88,7 +70,8 @@ where
             ends
         });
         let (mut head, body) = request.into_parts();
-        headers::forward(&mut head.headers, &head.uri, &asker.address, &asker.scheme);
+        self.believed.keep(&mut head.headers, asker);
+        headers::forward(&mut head.headers, &head.uri, asker);
         let body = Guarded::new(body, self.request_body_bytes_max)
             .map_err(|error| problem(&Fault::Request(error)))?;
         match self.protocol {

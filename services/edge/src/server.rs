@@ -20,6 +20,7 @@ use tokio::{
 use crate::{
     client::Handler,
     guard::Guarded,
+    headers::Believed,
     metrics::Metrics,
     proxy::Proxy,
     timeouts::Timeouts,
@@ -61,6 +62,8 @@ pub struct Serving {
     pub timeouts: Timeouts,
     /// Most bytes of a request's body; 0 is no limit.
     pub request_body_bytes_max: u64,
+    /// Whose word the API gets about where a call comes from.
+    pub believed: Believed,
     /// How long running calls have to end at shutdown.
     pub drain: Duration,
 }
@@ -86,7 +89,7 @@ impl Server {
         H: Handler,
         B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'static,
     {
-        let Serving { protocol, timeouts, request_body_bytes_max, .. } = serving;
+        let Serving { protocol, timeouts, request_body_bytes_max, believed, .. } = serving;
         let metrics = Arc::new(Metrics::new(&boot::meter()));
         let connectors = serving.upstreams.into_iter().map(|address| {
             let health = Arc::new(Health::new(address.authority().to_owned(), Instant::now()));
@@ -107,7 +110,8 @@ impl Server {
             let upstreams = Rc::new(Upstreams::<Guarded<B>>::new(connectors.clone(), metrics.clone()));
             tokio::task::spawn_local(sweep(upstreams.clone()));
             let metrics = metrics.clone();
-            make(Proxy { upstreams, protocol, timeouts, request_body_bytes_max, metrics, worker })
+            let believed = believed.clone();
+            make(Proxy { upstreams, protocol, timeouts, request_body_bytes_max, believed, metrics, worker })
         };
         let workers = Workers::start(serving.threads, serving.connections_max, serving.tls.as_ref(), &make)?;
         Ok(Self { workers, drain: serving.drain, tasks })

@@ -10,6 +10,7 @@ use tls::Identity;
 
 use crate::{
     Serving, Timeouts,
+    headers::Believed,
     upstream::{Address, Probing, Protocol, Trust},
 };
 
@@ -75,7 +76,7 @@ impl Proxy {
     ///
     /// # Errors
     /// Names the setting that is wrong, and what it should be.
-    pub fn settings(&self, identity: Option<&Identity>) -> anyhow::Result<Serving> {
+    pub fn settings(&self, identity: Option<&Identity>, believed: Believed) -> anyhow::Result<Serving> {
         let upstreams = self.upstream_url.iter().map(Address::new).collect::<Result<Vec<_>, _>>();
         let upstreams = upstreams.context("KEYMETER_EDGE_UPSTREAM_URL cannot be used")?;
         ensure!(
@@ -112,6 +113,7 @@ impl Proxy {
                 tunnel_idle: Duration::from_secs(self.tunnel_idle_timeout_s),
             },
             request_body_bytes_max: self.request_body_bytes_max,
+            believed,
             drain: Duration::from_secs(self.drain_s),
         })
     }

@@ -114,6 +114,41 @@ async fn forwarded_is_read_too_and_must_not_contradict() {
 }
 
 #[tokio::test]
+async fn the_api_hears_of_a_caller_from_whom_the_edge_believes() {
+    let world = World::start().await;
+    let key = world.key().await;
+    let api = serve(echo()).await;
+    let believing = EdgeProcess::start(&world, api, &[("KEYMETER_EDGE_TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let doubting = EdgeProcess::start(&world, api, &[]).await;
+    let call = async |edge: &EdgeProcess| {
+        let mut request = get(&edge.url("/x"), &key);
+        for (name, value) in [
+            ("x-forwarded-for", "198.51.100.7"),
+            ("x-forwarded-host", "other.example"),
+            ("forwarded", "for=198.51.100.7"),
+            ("x-real-ip", "198.51.100.7"),
+        ] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        json(&send(request).await)["headers"].take()
+    };
+    let seen = call(&believing).await;
+    for (name, value) in [
+        ("x-forwarded-for", "198.51.100.7, 127.0.0.1"),
+        ("x-forwarded-host", "other.example"),
+        ("forwarded", "for=198.51.100.7, for=127.0.0.1;proto=http"),
+        ("x-real-ip", "198.51.100.7"),
+    ] {
+        assert_eq!(seen[name], value);
+    }
+    let seen = call(&doubting).await;
+    for (name, value) in [("x-forwarded-for", "127.0.0.1"), ("x-forwarded-host", doubting.addr.as_str())] {
+        assert_eq!(seen[name], value);
+    }
+    assert!(!seen.to_string().contains("198.51.100.7"), "{seen}");
+}
+
+#[tokio::test]
 async fn a_key_of_another_environment_is_refused_on_its_account() {
     let world = World::start().await;
     let (live, test) = (world.key().await, world.key_of(Environment::Test).await);
