@@ -1,5 +1,6 @@
 //! Refusals of gRPC calls: the same answer, said as a gRPC client hears it: a status of gRPC in the headers and no
-//! body. Pure.
+//! body. The status of HTTP is 200 then, as gRPC over HTTP/2 has it: of any other one some clients read no further, and
+//! take a call over its limit for a server that is away. Pure.
 
 use bytes::Bytes;
 use http::{
@@ -31,6 +32,7 @@ pub(crate) fn shape<B>(
     head.headers.remove(CONTENT_LENGTH);
     head.headers.insert(CONTENT_TYPE, content_type);
     head.headers.insert(GRPC_STATUS, HeaderValue::from(code(head.status)));
+    head.status = StatusCode::OK;
     if let Ok(message) = HeaderValue::try_from(encoded(&problem.message())) {
         head.headers.insert(GRPC_MESSAGE, message);
     }
@@ -92,7 +94,7 @@ mod tests {
             let problem = Problem::Denied(*denial);
             let response = problem.response(RequestId::generate()).map(Either::<Full<Bytes>, _>::Right);
             let response = shape(response, grpc.clone());
-            assert_eq!(response.status(), problem.status(), "the status of HTTP stays");
+            assert_eq!(response.status(), StatusCode::OK);
             assert_eq!(response.headers()[CONTENT_TYPE], grpc);
             let status: u16 = response.headers()[GRPC_STATUS].to_str().unwrap().parse().unwrap();
             assert!([7, 8, 14, 16].contains(&status), "{denial:?}: {status}");

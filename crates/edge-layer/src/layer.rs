@@ -214,11 +214,12 @@ impl Shared {
         {
             call.is_about(&id);
         }
+        let status = answer.response.status();
         if let Some(content_type) = grpc {
             answer.response = grpc::shape(answer.response, content_type);
         }
         checked.iter().for_each(|checked| checked.tell(answer.response.headers_mut()));
-        call.answered(answer.response.status().as_u16(), answer.origin, answer.denial).await;
+        call.answered(status.as_u16(), answer.origin, answer.denial).await;
         finish(answer.response, Some(call), arrival.id)
     }
 

@@ -11,7 +11,7 @@ use tonic::{
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::world::{EdgeProcess, World, echo, serve};
+use crate::world::{EdgeProcess, World, echo, get, send, serve};
 
 async fn connect(addr: &str) -> HealthClient<Channel> {
     HealthClient::new(Endpoint::try_from(format!("http://{addr}")).unwrap().connect().await.unwrap())
@@ -91,6 +91,19 @@ async fn the_proxy_refuses_grpc_in_its_terms() {
         status.is_some_and(|status| status.message().starts_with("Deleted API key"))
     })
     .await;
+
+    // Clients that read the status of HTTP first, and headers only if it is good, hear of it too.
+    let mut request = get(&edge.url("/grpc.health.v1.Health/Check"), &key);
+    request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let response = send(request).await;
+    assert_eq!((response.status().as_u16(), response.headers()["grpc-status"].as_bytes()), (200, &b"16"[..]));
+    assert!(response.body().is_empty());
+    let id = response.headers()["x-request-id"].to_str().unwrap();
+    let event = eventually("the call is on record", async || {
+        world.events().await.into_values().find(|event| event.request_id.to_string() == id)
+    })
+    .await;
+    assert_eq!(event.status_code, 401);
 
     // Nobody behind it: the edge answers itself.
     let nobody = SocketAddr::from(([127, 0, 0, 1], parts::free_port()));
