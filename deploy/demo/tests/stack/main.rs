@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Output, Stdio},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use parts::{binary, eventually, free_port, get, request};
@@ -249,9 +250,13 @@ async fn an_interrupted_start_leaves_nothing_running_and_the_next_one_works() {
     // With the past and the trickle this time; a second start does not add to the past.
     clone.up(&[]);
     let endpoints = clone.endpoints();
-    let past = "select count() from keymeter.request_events where occurred_at < now() - 600";
+    // The border stays where it is, since the past goes on until shortly before the start.
+    let border_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - 600;
+    let past = format!(
+        "select count() from keymeter.request_events where toUnixTimestamp(occurred_at) < {border_s}"
+    );
     let past =
-        async || request("POST", address(&endpoints, "clickhouse"), "/", &[], past).await.unwrap().body;
+        async || request("POST", address(&endpoints, "clickhouse"), "/", &[], &past).await.unwrap().body;
     let before = past().await;
     assert!(before.trim().parse::<u32>().unwrap() > 5_000, "{before}");
     let trickle = "select uniqExact(key_id) from keymeter.request_events where occurred_at > now() - 60";

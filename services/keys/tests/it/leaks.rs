@@ -35,6 +35,8 @@ impl Desk {
         let settings = ["--leak-reports-addr", &address, "--leak-reports-keys-file", file.to_str().unwrap()];
         let service = serve_with(&run.postgres.url(), &run.nats.url(), &run.folder, &settings).await;
         eventually("reports are taken", async || parts::get(&address, "/").await.is_ok()).await;
+        // Until then a report is sent away, to come again.
+        eventually("the service is ready", async || *service.health.ready().borrow()).await;
         Self { address, reporter, _service: service }
     }
 
