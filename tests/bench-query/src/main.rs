@@ -48,7 +48,7 @@ struct Settings {
     /// The largest size.
     #[arg(long, env = "KEYMETER_BENCH_EVENTS", default_value_t = 100_000_000)]
     events: u64,
-    /// Ask only questions whose line of the table contains this, alone and of the largest size.
+    /// Ask only questions whose line of the table contains this, alone and of the largest size; `export` reads files only.
     #[arg(long, env = "KEYMETER_BENCH_ONLY")]
     only: Option<String>,
     /// Open the pages of ui over the largest size in Chromium, and ask nothing else.
@@ -103,10 +103,14 @@ async fn main() -> anyhow::Result<()> {
     line(figures.json())
 }
 
-/// Asks some of the questions about a number of calls.
+/// Asks some of the questions about a number of calls, or reads its export.
 async fn some(folder: &Path, events: u64, part: &str) -> anyhow::Result<()> {
     let ours = Ours::start(load::load(folder, events).await?).await?;
-    let mut questions = questions::all(&ours.ranks().await?, ours.loaded.end_ms);
+    let keys = ours.ranks().await?;
+    if part == "export" {
+        return run::export(&Figures::new(ASKED), &ours, &keys[0]).await;
+    }
+    let mut questions = questions::all(&keys, ours.loaded.end_ms);
     questions.retain(|question| question.to_string().contains(part));
     run::alone(&Figures::new(&[]), &ours, &questions, "").await?;
     Ok(())

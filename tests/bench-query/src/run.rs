@@ -85,7 +85,8 @@ async fn many_callers(figures: &Figures, ours: &Ours, keys: &[Key], suffix: &str
     Ok(())
 }
 
-async fn export(figures: &Figures, ours: &Ours, key: &Key) -> anyhow::Result<()> {
+/// Reads a million calls of the workspace in each format.
+pub(crate) async fn export(figures: &Figures, ours: &Ours, key: &Key) -> anyhow::Result<()> {
     let [_, _, range] = Range::all(ours.loaded.end_ms, true);
     let question = Question { kind: Kind::Log, key: key.clone(), range, conditions: vec![] };
     for (name, format) in [

@@ -281,7 +281,7 @@ impl Part<'_> {
         let written = builder.put("written_ms", Value::Int(self.written_ms));
         conditions.push(format!("ingested_at <= fromUnixTimestamp64Milli({written}, 'UTC')"));
         if let Some(after) = self.after {
-            conditions.push(format!("({FILE_ORDER}) > {}", place(builder, after)));
+            conditions.extend(beside(builder, '>', "", after));
         }
         (first, conditions)
     }
@@ -317,15 +317,22 @@ pub(crate) fn export(workspace_id: WorkspaceId, part: &Part<'_>, end: Option<(Uu
     let mut builder = Builder::new(workspace_id);
     let (first, mut conditions) = part.conditions(&mut builder);
     if let Some(end) = end {
-        conditions.push(format!("({FILE_ORDER}) <= {}", place(&mut builder, end)));
+        conditions.extend(beside(&mut builder, '<', "=", end));
     }
     let events = Builder::events(Source::Rows, &first, &conditions);
     builder.end("export", format!("select\n  {FILE}\n{events}\norder by {FILE_ORDER}"))
 }
 
-fn place(builder: &mut Builder, (key_id, position): (Uuid, Position)) -> String {
+/// Calls on one side of a place in a file, `end` being `=` if with the one at the place. The engine compares the three columns
+/// together, but finds what to read by one column at a time alone.
+fn beside(builder: &mut Builder, side: char, end: &str, (key_id, position): (Uuid, Position)) -> [String; 3] {
     let key_id = builder.put("place_key", Value::Uuid(key_id));
     let at = builder.put("place_ms", Value::Int(position.occurred_at_ms));
+    let at = format!("fromUnixTimestamp64Milli({at}, 'UTC')");
     let request_id = builder.put("place_id", Value::Uuid(position.request_id.as_uuid()));
-    format!("({key_id}, fromUnixTimestamp64Milli({at}, 'UTC'), {request_id})")
+    [
+        format!("key_id {side}= {key_id}"),
+        format!("(key_id {side} {key_id} or occurred_at {side}= {at})"),
+        format!("({FILE_ORDER}) {side}{end} ({key_id}, {at}, {request_id})"),
+    ]
 }
